@@ -1,0 +1,3 @@
+//! Interactions: reading, splitting, sampling, packing.
+
+pub mod batch;

@@ -1,0 +1,162 @@
+//! What a kernel call is made of: regions of buffers, parameters, and how a twin receives them.
+
+use bytemuck::Pod;
+
+/// A buffer of an engine. All hold 4-byte elements.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct BufferId(pub usize);
+
+/// `len` elements of a buffer from element `offset` on. Offsets are multiples of [`Region::ALIGNMENT`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Region {
+    pub buffer: BufferId,
+    pub offset: usize,
+    pub len: usize,
+}
+
+impl Region {
+    /// Elements that a region's offset is a multiple of: WebGPU's 256 bytes for storage bindings.
+    pub const ALIGNMENT: usize = 64;
+
+    /// Whether two regions share an element.
+    pub fn overlaps(&self, other: &Region) -> bool {
+        self.buffer == other.buffer
+            && self.offset < other.offset + other.len
+            && other.offset < self.offset + self.len
+    }
+}
+
+/// Whether a kernel only reads a binding or also writes it. Lower case, as the kernel declarations have them.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    read,
+    write,
+}
+
+/// The type of a binding's elements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scalar {
+    F32,
+    U32,
+}
+
+/// A Rust type that a binding's elements can be.
+pub trait Element: Pod {
+    const SCALAR: Scalar;
+}
+
+impl Element for f32 {
+    const SCALAR: Scalar = Scalar::F32;
+}
+
+impl Element for u32 {
+    const SCALAR: Scalar = Scalar::U32;
+}
+
+/// One storage binding of a kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Binding {
+    pub name: &'static str,
+    pub access: Access,
+    pub scalar: Scalar,
+}
+
+/// A kernel: the shader, what it is bound to, and its twin. Binding 0 of group 0 is the uniform `params`, binding
+/// `i + 1` is `bindings[i]`; the entry point is `main`.
+pub struct Kernel {
+    /// File name in `shaders/` without its ending; label of the pipeline, of passes, of profiles.
+    pub name: &'static str,
+    /// WGSL.
+    pub source: &'static str,
+    /// Name and type of every parameter, in order; 4 bytes each.
+    pub params: &'static [(&'static str, Scalar)],
+    pub bindings: &'static [Binding],
+    /// Workgroups to dispatch for these parameters (as bytes).
+    pub groups: fn(&[u8]) -> [u32; 3],
+    /// Computes the same on the CPU.
+    pub twin: fn(&mut Arguments<'_>),
+}
+
+/// One kernel call: an element of the straight list that a training step is.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub kernel: &'static Kernel,
+    /// The parameters' bytes, 4 each.
+    pub params: Vec<u8>,
+    pub regions: Vec<Region>,
+}
+
+impl Call {
+    /// # Panics
+    /// Where a written region shares elements with another region of the call, or an offset is not aligned: no engine
+    /// could run that, and no data can lead to it, so it is an error of the program.
+    pub fn new(kernel: &'static Kernel, params: &[u8], regions: Vec<Region>) -> Self {
+        for (i, (binding, region)) in kernel.bindings.iter().zip(&regions).enumerate() {
+            assert!(
+                region.offset.is_multiple_of(Region::ALIGNMENT),
+                "{}.{}: offset {} is not a multiple of {}",
+                kernel.name,
+                binding.name,
+                region.offset,
+                Region::ALIGNMENT
+            );
+            if binding.access == Access::write {
+                for (j, other) in regions.iter().enumerate() {
+                    assert!(
+                        i == j || !region.overlaps(other),
+                        "{}: {} is written and shares elements with {}",
+                        kernel.name,
+                        binding.name,
+                        kernel.bindings[j].name
+                    );
+                }
+            }
+        }
+        Call { kernel, params: params.to_vec(), regions }
+    }
+
+    /// Workgroups to dispatch.
+    pub fn groups(&self) -> [u32; 3] {
+        (self.kernel.groups)(&self.params)
+    }
+}
+
+/// A twin's view of its call: parameters, then the bindings one after the other.
+pub struct Arguments<'a> {
+    params: &'a [u8],
+    /// Start, length in elements, and whether it may be written.
+    slots: Vec<(*mut u32, usize, Access)>,
+    next: usize,
+}
+
+impl<'a> Arguments<'a> {
+    /// # Safety
+    /// `slots[i]` points to that many initialised elements, valid for `'a`; those with `Access::write` overlap no other
+    /// slot, and nothing else reads or writes them during `'a`.
+    pub unsafe fn new(params: &'a [u8], slots: Vec<(*mut u32, usize, Access)>) -> Self {
+        Arguments { params, slots, next: 0 }
+    }
+
+    /// The parameters as the kernel's struct.
+    pub fn params<P: Pod>(&self) -> P {
+        bytemuck::pod_read_unaligned(self.params)
+    }
+
+    /// The next binding, to be read.
+    pub fn read<T: Element>(&mut self) -> &'a [T] {
+        let (start, len, _) = self.slots[self.next];
+        self.next += 1;
+        // SAFETY: `new`'s contract gives validity and that nobody writes these elements; f32 and u32 have one layout.
+        unsafe { std::slice::from_raw_parts(start.cast::<T>(), len) }
+    }
+
+    /// The next binding, to be written.
+    pub fn write<T: Element>(&mut self) -> &'a mut [T] {
+        let (start, len, access) = self.slots[self.next];
+        assert_eq!(access, Access::write, "a binding is declared read and taken to be written");
+        self.next += 1;
+        // SAFETY: as in `read`; the slot overlaps no other, and `next` moves on, so that it is handed out once.
+        unsafe { std::slice::from_raw_parts_mut(start.cast::<T>(), len) }
+    }
+}

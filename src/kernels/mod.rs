@@ -1,0 +1,102 @@
+//! The kernels: each is one WGSL file in `shaders/` and one Rust twin of the same name here.
+//!
+//! A module `kernels::NAME` holds the parameters and bindings of `shaders/NAME.wgsl` (written once, with the
+//! [`kernel!`](macro@crate::kernels) macro, which also checks nothing is forgotten), and the function `twin`, which says in plain Rust
+//! what the shader computes. Twins run when there is no GPU and judge the shaders in the tests.
+//!
+//! Rules that hold for all of them:
+//!
+//! * Everything is row-major; `[rows, dim]` means that `dim` varies fastest.
+//! * **Outputs are overwritten.** The only exceptions are kernels with a parameter `accumulate`, which add to their
+//!   output where it is 1.
+//! * **Gradients of parameters are written in slices**: the rows that feed a sum are dealt to `slices` equal runs, run
+//!   `s` writes its own copy at `s * stride`, and [`adam`] adds the copies. So sums have one order, without atomics.
+//! * Dropout is a mask recomputed from a hash of (key, element), see [`dropout`].
+//! * Group counts over 65,535 are folded into two dimensions, see [`fold`].
+
+use std::fmt;
+
+mod call;
+pub mod dropout;
+mod math;
+mod parallel;
+mod registry;
+
+pub use call::{Access, Arguments, Binding, BufferId, Call, Element, Kernel, Region, Scalar};
+pub use math::Real;
+pub use registry::{KERNELS, find};
+
+/// "No row": what an index binding holds where nothing is meant.
+pub const NONE: u32 = u32::MAX;
+
+/// The largest number of dimensions (D) a kernel takes.
+pub const MAX_DIM: usize = 256;
+/// The largest number of intentions (K) a kernel takes.
+pub const MAX_INTENTIONS: usize = 32;
+/// The most rows (B * K) the contrastive and selection kernels take.
+pub const MAX_PAIRS: usize = 16_384;
+
+/// Most workgroups in one dimension of a dispatch under WebGPU's default limits.
+const MAX_GROUPS: u32 = 65_535;
+
+/// A dispatch of `groups` workgroups as (x, y, 1), folded where one dimension cannot hold them. Shaders undo it with
+/// `group.x + group.y * groups.x` and leave when the result is past the end.
+pub fn fold(groups: u32) -> [u32; 3] {
+    let y = groups.div_ceil(MAX_GROUPS).max(1);
+    [groups.div_ceil(y), y, 1]
+}
+
+/// The runs that `rows` rows are dealt to: run `slice` of `slices`.
+pub fn slice_rows(rows: usize, slices: usize, slice: usize) -> std::ops::Range<usize> {
+    let each = rows.div_ceil(slices);
+    (slice * each).min(rows)..((slice + 1) * each).min(rows)
+}
+
+/// Declares a kernel: its parameters (a uniform struct, field for field the shader's `Params`), its storage bindings in
+/// the shader's order, and the workgroups it is dispatched with. The module's `twin` is picked up by name.
+macro_rules! kernel {
+    (
+        $(#[$meta:meta])*
+        $name:literal
+        params { $($(#[$pmeta:meta])* $param:ident: $pty:ident),* $(,)? }
+        bindings { $($(#[$bmeta:meta])* $field:ident: $access:ident $ty:ty),* $(,)? }
+        groups |$p:ident| $groups:expr
+    ) => {
+        /// Parameters, mirrored by the shader's `Params`.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct Params { $($(#[$pmeta])* pub $param: $pty),* }
+
+        /// What each storage binding is given.
+        pub struct Bindings { $($(#[$bmeta])* pub $field: $crate::kernels::Region),* }
+
+        $(#[$meta])*
+        pub static KERNEL: $crate::kernels::Kernel = $crate::kernels::Kernel {
+            name: $name,
+            source: include_str!(concat!("../../shaders/", $name, ".wgsl")),
+            params: &[$((stringify!($param), <$pty as $crate::kernels::Element>::SCALAR)),*],
+            bindings: &[$($crate::kernels::Binding {
+                name: stringify!($field),
+                access: $crate::kernels::Access::$access,
+                scalar: <$ty as $crate::kernels::Element>::SCALAR,
+            }),*],
+            groups: |bytes| { let $p: Params = bytemuck::pod_read_unaligned(bytes); $groups },
+            twin: |arguments| {
+                let params: Params = arguments.params();
+                twin(&params, $(arguments.$access::<$ty>()),*)
+            },
+        };
+
+        /// The call of this kernel with `params` on `bindings`.
+        pub fn call(params: Params, bindings: Bindings) -> $crate::kernels::Call {
+            $crate::kernels::Call::new(&KERNEL, bytemuck::bytes_of(&params), vec![$(bindings.$field),*])
+        }
+    };
+}
+pub(crate) use kernel;
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
