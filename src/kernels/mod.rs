@@ -1,7 +1,7 @@
 //! The kernels: each is one WGSL file in `shaders/` and one Rust twin of the same name here.
 //!
 //! A module `kernels::NAME` holds the parameters and bindings of `shaders/NAME.wgsl` (written once, with the
-//! [`kernel!`](macro@crate::kernels) macro, which also checks nothing is forgotten), and the function `twin`, which says in plain Rust
+//! `kernel!` macro, which also checks nothing is forgotten), and the function `twin`, which says in plain Rust
 //! what the shader computes. Twins run when there is no GPU and judge the shaders in the tests.
 //!
 //! Rules that hold for all of them:
@@ -10,7 +10,7 @@
 //! * **Outputs are overwritten.** The only exceptions are kernels with a parameter `accumulate`, which add to their
 //!   output where it is 1.
 //! * **Gradients of parameters are written in slices**: the rows that feed a sum are dealt to `slices` equal runs, run
-//!   `s` writes its own copy at `s * stride`, and [`adam`] adds the copies. So sums have one order, without atomics.
+//!   `s` writes its own copy at `s * stride`, and `adam` adds the copies. So sums have one order, without atomics.
 //! * Dropout is a mask recomputed from a hash of (key, element), see [`dropout`].
 //! * Group counts over 65,535 are folded into two dimensions, see [`fold`].
 
@@ -23,8 +23,8 @@ mod parallel;
 mod registry;
 
 pub use call::{Access, Arguments, Binding, BufferId, Call, Element, Kernel, Region, Scalar};
-pub use math::Real;
-pub use registry::{KERNELS, find};
+// pub use math::Real;
+// pub use registry::{KERNELS, find};
 
 /// "No row": what an index binding holds where nothing is meant.
 pub const NONE: u32 = u32::MAX;
@@ -93,6 +93,7 @@ macro_rules! kernel {
         }
     };
 }
+#[allow(unused_imports)]
 pub(crate) use kernel;
 
 impl fmt::Debug for Kernel {
