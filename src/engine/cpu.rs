@@ -1,39 +1,112 @@
-//! The CPU engine: walks a list of kernel calls and runs each one's Rust twin.
+//! The CPU engine: walks a list of kernel calls and runs each one's Rust twin on a pool of threads.
+
+use std::collections::HashMap;
 
 use super::{Description, Engine, PendingRead};
-use crate::error::Result;
-use crate::kernels::{BufferId, Call, Region};
+use crate::error::{Error, Result};
+use crate::kernels::{Arguments, BufferId, Call, Region};
 
-pub struct CpuEngine {}
+/// Runs twins, spread over its own threads. Results do not depend on their number.
+pub struct CpuEngine {
+    pool: rayon::ThreadPool,
+    buffers: Vec<Vec<u32>>,
+    reads: HashMap<u64, Vec<u32>>,
+    reads_begun: u64,
+}
+
 impl CpuEngine {
-    /// An engine with this many threads.
-    pub fn new(_threads: usize) -> Result<Self> {
-        todo!()
+    /// An engine with this many threads; 0 takes all cores.
+    ///
+    /// # Errors
+    /// Where the threads cannot be started.
+    pub fn new(threads: usize) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("kernels {i}"))
+            .build()
+            .map_err(|e| Error::Setting(format!("cannot start {threads} threads: {e}")))?;
+        Ok(CpuEngine { pool, buffers: Vec::new(), reads: HashMap::new(), reads_begun: 0 })
+    }
+
+    fn slice(&mut self, region: Region) -> &mut [u32] {
+        &mut self.buffers[region.buffer.0][region.offset..region.offset + region.len]
     }
 }
+
 impl Engine for CpuEngine {
     fn describe(&self) -> Description {
-        todo!()
+        Description {
+            engine: "cpu".into(),
+            adapter: processor_name(),
+            driver: String::new(),
+            threads: self.pool.current_num_threads(),
+            limits: format!("{:?} instructions", pulp::Arch::new()),
+        }
     }
-    fn allocate(&mut self, _name: &str, _len: usize) -> Result<BufferId> {
-        todo!()
+
+    fn allocate(&mut self, name: &str, len: usize) -> Result<BufferId> {
+        let mut elements = Vec::new();
+        elements.try_reserve_exact(len.max(1)).map_err(|_| {
+            Error::Device(format!("no memory for buffer {name} of {:.1} MiB", len as f64 * 4.0 / 1048576.0))
+        })?;
+        drop(elements);
+        // Zeroed pages that are not touched take no memory.
+        self.buffers.push(vec![0; len.max(1)]);
+        Ok(BufferId(self.buffers.len() - 1))
     }
+
     fn allocated(&self) -> usize {
-        todo!()
+        self.buffers.iter().map(Vec::len).sum()
     }
-    fn write(&mut self, _region: Region, _elements: &[u32]) -> Result<()> {
-        todo!()
+
+    fn write(&mut self, region: Region, elements: &[u32]) -> Result<()> {
+        self.slice(region)[..elements.len()].copy_from_slice(elements);
+        Ok(())
     }
-    fn run(&mut self, _label: &str, _calls: &[Call]) -> Result<()> {
-        todo!()
+
+    fn run(&mut self, _label: &str, calls: &[Call]) -> Result<()> {
+        let CpuEngine { pool, buffers, .. } = self;
+        pool.install(|| {
+            for call in calls {
+                let slots = call
+                    .regions
+                    .iter()
+                    .zip(call.kernel.bindings)
+                    .map(|(region, binding)| {
+                        let elements = &mut buffers[region.buffer.0][region.offset..region.offset + region.len];
+                        (elements.as_mut_ptr(), region.len, binding.access)
+                    })
+                    .collect();
+                // SAFETY: the slots were checked against their buffers just above, which this engine owns and lends to
+                // nobody else while the twin runs; `Call::new` has seen to it that written regions overlap no other.
+                let mut arguments = unsafe { Arguments::new(&call.params, slots) };
+                (call.kernel.twin)(&mut arguments);
+            }
+        });
+        Ok(())
     }
-    fn read(&mut self, _region: Region) -> Result<Vec<u32>> {
-        todo!()
+
+    fn read(&mut self, region: Region) -> Result<Vec<u32>> {
+        Ok(self.slice(region).to_vec())
     }
-    fn read_later(&mut self, _region: Region) -> Result<PendingRead> {
-        todo!()
+
+    fn read_later(&mut self, region: Region) -> Result<PendingRead> {
+        let elements = self.read(region)?;
+        self.reads_begun += 1;
+        self.reads.insert(self.reads_begun, elements);
+        Ok(PendingRead(self.reads_begun))
     }
-    fn collect(&mut self, _pending: &PendingRead, _wait: bool) -> Result<Option<Vec<u32>>> {
-        todo!()
+
+    fn collect(&mut self, pending: &PendingRead, _wait: bool) -> Result<Option<Vec<u32>>> {
+        Ok(self.reads.remove(&pending.0))
     }
+}
+
+/// The processor's name, as far as the system tells it.
+fn processor_name() -> String {
+    let named = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    });
+    named.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }

@@ -20,9 +20,7 @@ impl Region {
 
     /// Whether two regions share an element.
     pub fn overlaps(&self, other: &Region) -> bool {
-        self.buffer == other.buffer
-            && self.offset < other.offset + other.len
-            && other.offset < self.offset + self.len
+        self.buffer == other.buffer && self.offset < other.offset + other.len && other.offset < self.offset + self.len
     }
 }
 

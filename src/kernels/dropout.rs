@@ -1,0 +1,79 @@
+//! Dropout masks: a hash of (key, element) decides, the same on every engine, recomputed in the backward pass.
+//!
+//! A key is drawn for every (seed, step, place); the element is an index into what is dropped. Shaders hold a copy of
+//! [`factor`] under the name `drop_factor`.
+
+use super::Real;
+
+/// Whether an element of a tensor is kept, and what it is multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// An element is dropped where its hash is below this.
+    pub below: u32,
+    /// What kept elements are multiplied with: 1 / (1 - rate).
+    pub scale: f32,
+    pub key: u32,
+}
+
+impl Dropout {
+    /// Keeps everything.
+    pub const OFF: Dropout = Dropout { below: 0, scale: 1.0, key: 0 };
+
+    /// Drops `rate` (0 up to, not including, 1) of the elements of one `place` in one step.
+    pub fn new(rate: f64, seed: u64, step: u64, place: u64) -> Self {
+        if rate <= 0.0 {
+            return Dropout::OFF;
+        }
+        let key = mix64(mix64(mix64(seed) ^ step) ^ place) >> 32;
+        Dropout { below: (rate * 4_294_967_296.0) as u32, scale: (1.0 / (1.0 - rate)) as f32, key: key as u32 }
+    }
+}
+
+/// The finaliser of SplitMix64.
+fn mix64(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// What `element` is multiplied with: 0 or `scale`.
+#[inline(always)]
+pub fn factor<R: Real>(below: u32, scale: f32, key: u32, element: u32) -> R {
+    // Chris Wellons' lowbias32 of a Weyl sequence.
+    let mut x = element.wrapping_mul(0x9e37_79b1).wrapping_add(key);
+    x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+    x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    x ^= x >> 16;
+    if x < below { R::zero() } else { R::of(scale) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_the_asked_share_and_differs_between_places() {
+        for rate in [0.1, 0.5, 0.9] {
+            let n = 200_000u32;
+            let masks: Vec<Vec<bool>> = (0..3)
+                .map(|place| {
+                    let d = Dropout::new(rate, 7, 3, place);
+                    (0..n).map(|e| factor::<f32>(d.below, d.scale, d.key, e) == 0.0).collect()
+                })
+                .collect();
+            // Five standard deviations of a binomial share.
+            let bound = 5.0 * (rate * (1.0 - rate) / f64::from(n)).sqrt();
+            for mask in &masks {
+                let share = mask.iter().filter(|&&d| d).count() as f64 / f64::from(n);
+                assert!((share - rate).abs() <= bound, "{share} of {rate}");
+            }
+            // Independent masks agree on dropping rate^2 of the elements, and so do neighbours of one mask.
+            for (a, b) in [(&masks[0][1..], &masks[1][1..]), (&masks[0][1..], &masks[0][..n as usize - 1])] {
+                let both = a.iter().zip(b).filter(|(x, y)| **x && **y).count() as f64 / f64::from(n);
+                let want = rate * rate;
+                assert!((both - want).abs() <= 5.0 * (want * (1.0 - want) / f64::from(n)).sqrt() + 1e-4);
+            }
+        }
+    }
+}

@@ -23,8 +23,8 @@ mod parallel;
 mod registry;
 
 pub use call::{Access, Arguments, Binding, BufferId, Call, Element, Kernel, Region, Scalar};
-// pub use math::Real;
-// pub use registry::{KERNELS, find};
+pub use math::Real;
+pub use registry::{KERNELS, find};
 
 /// "No row": what an index binding holds where nothing is meant.
 pub const NONE: u32 = u32::MAX;
@@ -93,11 +93,47 @@ macro_rules! kernel {
         }
     };
 }
-#[allow(unused_imports)]
-pub(crate) use kernel;
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
+
+pub mod adam;
+pub mod adam_catch_up;
+pub mod adam_rows;
+pub mod aggregate;
+pub mod aggregate_backward;
+pub mod attention;
+pub mod attention_backward;
+pub mod candidate_scores;
+pub mod catalogue_rank;
+pub mod column_sum;
+pub mod contrastive;
+pub mod contrastive_candidate_backward;
+pub mod contrastive_query_backward;
+pub mod dropout_backward;
+pub mod embed;
+pub mod embed_backward;
+pub mod gather;
+pub mod intention_key_backward;
+pub mod intention_weight;
+pub mod intention_weight_backward;
+pub mod layer_norm;
+pub mod layer_norm_backward;
+pub mod layer_norm_weight_backward;
+pub mod linear;
+pub mod linear_backward;
+pub mod linear_weight_backward;
+pub mod mark_updated;
+pub mod place;
+pub mod place_backward;
+pub mod position_backward;
+pub mod prototype_softmax;
+pub mod prototype_softmax_backward;
+pub mod select_confident;
+pub mod seq2item_loss;
+pub mod seq2seq_loss;
+pub mod sum_losses;
+pub mod sum_slices;

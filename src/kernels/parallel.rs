@@ -1,0 +1,61 @@
+//! How twins use the cores: rows are dealt in chunks of a fixed size, so that results do not depend on the number of
+//! threads, and each chunk runs in the widest SIMD instructions that this processor has.
+
+use rayon::prelude::*;
+
+/// Rows of a chunk where a row is cheap.
+pub const ROWS: usize = 64;
+
+/// Runs `body` compiled for the processor's widest vectors.
+#[inline(always)]
+pub fn simd<T>(body: impl FnOnce() -> T) -> T {
+    pulp::Arch::new().dispatch(body)
+}
+
+/// Calls `body(first row, chunk)` for each chunk of `rows` rows of `out`.
+pub fn chunks<A: Send>(out: &mut [A], row: usize, rows: usize, body: impl Fn(usize, &mut [A]) + Sync) {
+    out.par_chunks_mut(row * rows).enumerate().for_each(|(i, out)| simd(|| body(i * rows, out)));
+}
+
+/// Calls `body(first row, chunk of a, chunk of b)`; rows of `a` and `b` have `widths` elements.
+pub fn chunks2<A: Send, B: Send>(
+    (a, b): (&mut [A], &mut [B]),
+    widths: (usize, usize),
+    rows: usize,
+    body: impl Fn(usize, &mut [A], &mut [B]) + Sync,
+) {
+    a.par_chunks_mut(widths.0 * rows)
+        .zip(b.par_chunks_mut(widths.1 * rows))
+        .enumerate()
+        .for_each(|(i, (a, b))| simd(|| body(i * rows, a, b)));
+}
+
+/// The rows of each sequence: `out` cut at `offsets`, `row` elements a token.
+pub fn by_sequence<'a, A>(mut out: &'a mut [A], offsets: &[u32], row: usize) -> Vec<&'a mut [A]> {
+    offsets
+        .windows(2)
+        .map(|pair| {
+            let (head, tail) = std::mem::take(&mut out).split_at_mut((pair[1] - pair[0]) as usize * row);
+            out = tail;
+            head
+        })
+        .collect()
+}
+
+/// Calls `body(sequence, its rows of a)` for each sequence.
+pub fn sequences<A: Send>(out: &mut [A], offsets: &[u32], row: usize, body: impl Fn(usize, &mut [A]) + Sync) {
+    by_sequence(out, offsets, row).into_par_iter().enumerate().for_each(|(s, out)| simd(|| body(s, out)));
+}
+
+/// Calls `body(slice, its copy)` for the slices of a parameter's gradient: `size` elements, `stride` apart.
+pub fn slices<A: Send>(
+    gradient: &mut [A],
+    (slices, stride, size): (u32, u32, usize),
+    body: impl Fn(usize, &mut [A]) + Sync,
+) {
+    gradient
+        .par_chunks_mut(stride as usize)
+        .take(slices as usize)
+        .enumerate()
+        .for_each(|(slice, copy)| simd(|| body(slice, &mut copy[..size])));
+}

@@ -1,0 +1,55 @@
+//! Every kernel there is.
+
+use super::Kernel;
+
+macro_rules! kernels {
+    ($($name:ident),* $(,)?) => {
+        /// All kernels, by name.
+        pub static KERNELS: &[&Kernel] = &[$(&super::$name::KERNEL),*];
+    };
+}
+
+kernels!(
+    adam,
+    adam_catch_up,
+    adam_rows,
+    aggregate,
+    aggregate_backward,
+    attention,
+    attention_backward,
+    candidate_scores,
+    catalogue_rank,
+    column_sum,
+    contrastive,
+    contrastive_candidate_backward,
+    contrastive_query_backward,
+    dropout_backward,
+    embed,
+    embed_backward,
+    gather,
+    intention_key_backward,
+    intention_weight,
+    intention_weight_backward,
+    layer_norm,
+    layer_norm_backward,
+    layer_norm_weight_backward,
+    linear,
+    linear_backward,
+    linear_weight_backward,
+    mark_updated,
+    place,
+    place_backward,
+    position_backward,
+    prototype_softmax,
+    prototype_softmax_backward,
+    select_confident,
+    seq2item_loss,
+    seq2seq_loss,
+    sum_losses,
+    sum_slices,
+);
+
+/// The kernel of this name.
+pub fn find(name: &str) -> Option<&'static Kernel> {
+    KERNELS.iter().copied().find(|kernel| kernel.name == name)
+}

@@ -1,0 +1,156 @@
+// y = x + dropout(o), o_i = sum over j <= i of mask_ij softmax_j(q_i . k_j / sqrt(D)) v_j within a sequence;
+// keeps o (`mixed`) and ln(sum(exp(scores))) of each query.
+//
+// A workgroup a sequence. Blocks of 8 queries meet blocks of 8 keys: invocation (r, c) of 8 x 8 scores query r with key c
+// from slabs of 32 dimensions in group memory, then the running maximum, sum and output are updated (an online softmax);
+// outputs are held by column: invocation n has columns n, n + 64, n + 128, n + 192 of all 8 rows.
+// Parameters: kernels::attention::Params.
+
+struct Params {
+    sequences: u32,
+    dim: u32,
+    scale: f32,
+    length: u32,
+    share_below: u32,
+    share_scale: f32,
+    share_key: u32,
+    drop_below: u32,
+    drop_scale: f32,
+    drop_key: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
+@group(0) @binding(2) var<storage, read> qkv: array<f32>; // [tokens, 3, dim]
+@group(0) @binding(3) var<storage, read> x: array<f32>; // [tokens, dim]
+@group(0) @binding(4) var<storage, read_write> y: array<f32>; // [tokens, dim]
+@group(0) @binding(5) var<storage, read_write> mixed: array<f32>; // [tokens, dim]
+@group(0) @binding(6) var<storage, read_write> log_sum: array<f32>; // [tokens]
+
+const BLOCK = 8u;
+const SLAB = 32u;
+const LOWEST = -3.4028234e38;
+
+var<workgroup> queries: array<f32, 264>; // [query, slab dimension], rows 33 apart to spread over the banks
+var<workgroup> keys: array<f32, 264>; // [key, slab dimension]
+var<workgroup> scores: array<f32, 64>; // [query, key]: scores, then shares
+var<workgroup> peaks: array<f32, 8>; // running maximum of each query
+var<workgroup> totals: array<f32, 8>; // running sum of exp(score - maximum)
+var<workgroup> shrinks: array<f32, 8>; // what the sums so far are multiplied with
+
+// The same in every shader that drops out; src/kernels/dropout.rs says what it is.
+fn drop_factor(below: u32, scale: f32, key: u32, element: u32) -> f32 {
+    var x = element * 0x9e3779b1u + key;
+    x = (x ^ (x >> 16u)) * 0x7feb352du;
+    x = (x ^ (x >> 15u)) * 0x846ca68bu;
+    x = x ^ (x >> 16u);
+    return select(scale, 0.0, x < below);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let sequence = group.x + group.y * groups.x;
+    if sequence >= params.sequences {
+        return;
+    }
+    let begin = offsets[sequence];
+    let tokens = offsets[sequence + 1u] - begin;
+    let dim = params.dim;
+    let wide = 3u * dim;
+    let r = invocation / BLOCK;
+    let c = invocation % BLOCK;
+    for (var first = 0u; first < tokens; first += BLOCK) {
+        // Element (row, columns 64 g + invocation) is out[8 g + row].
+        var out: array<f32, 32>;
+        for (var e = 0u; e < 32u; e++) {
+            out[e] = 0.0;
+        }
+        if invocation < BLOCK {
+            peaks[invocation] = LOWEST;
+            totals[invocation] = 0.0;
+        }
+        for (var start = 0u; start <= first; start += BLOCK) {
+            var score = 0.0;
+            for (var slab = 0u; slab < dim; slab += SLAB) {
+                workgroupBarrier();
+                for (var e = invocation; e < BLOCK * SLAB; e += 64u) {
+                    let row = e / SLAB;
+                    let d = slab + e % SLAB;
+                    var q = 0.0;
+                    var k = 0.0;
+                    if d < dim {
+                        if first + row < tokens {
+                            q = qkv[(begin + first + row) * wide + d];
+                        }
+                        if start + row < tokens {
+                            k = qkv[(begin + start + row) * wide + dim + d];
+                        }
+                    }
+                    queries[row * 33u + e % SLAB] = q;
+                    keys[row * 33u + e % SLAB] = k;
+                }
+                workgroupBarrier();
+                for (var d = 0u; d < SLAB; d++) {
+                    score += queries[r * 33u + d] * keys[c * 33u + d];
+                }
+            }
+            let allowed = start + c <= first + r && first + r < tokens;
+            scores[invocation] = select(LOWEST, score * params.scale, allowed);
+            workgroupBarrier();
+            if invocation < BLOCK {
+                var peak = peaks[invocation];
+                for (var j = 0u; j < BLOCK; j++) {
+                    peak = max(peak, scores[invocation * BLOCK + j]);
+                }
+                let shrink = exp(peaks[invocation] - peak);
+                var total = totals[invocation] * shrink;
+                for (var j = 0u; j < BLOCK; j++) {
+                    let at = invocation * BLOCK + j;
+                    // Keys after the query have no share, whatever the maximum is.
+                    let share = select(0.0, exp(scores[at] - peak), start + j <= first + invocation);
+                    total += share;
+                    let element = (begin + first + invocation) * params.length + start + j;
+                    scores[at] = share * drop_factor(params.share_below, params.share_scale, params.share_key, element);
+                }
+                peaks[invocation] = peak;
+                totals[invocation] = total;
+                shrinks[invocation] = shrink;
+            }
+            workgroupBarrier();
+            for (var g = 0u; g < 4u; g++) {
+                let column = 64u * g + invocation;
+                if column < dim {
+                    for (var row = 0u; row < BLOCK; row++) {
+                        out[8u * g + row] *= shrinks[row];
+                    }
+                    for (var j = 0u; j < min(BLOCK, tokens - start); j++) {
+                        let value = qkv[(begin + start + j) * wide + 2u * dim + column];
+                        for (var row = 0u; row < BLOCK; row++) {
+                            out[8u * g + row] += scores[row * BLOCK + j] * value;
+                        }
+                    }
+                }
+            }
+        }
+        for (var g = 0u; g < 4u; g++) {
+            let column = 64u * g + invocation;
+            if column < dim {
+                for (var row = 0u; row < min(BLOCK, tokens - first); row++) {
+                    let element = (begin + first + row) * dim + column;
+                    let value = out[8u * g + row] / totals[row];
+                    mixed[element] = value;
+                    y[element] = x[element]
+                        + value * drop_factor(params.drop_below, params.drop_scale, params.drop_key, element);
+                }
+            }
+        }
+        if invocation < min(BLOCK, tokens - first) {
+            log_sum[begin + first + invocation] = peaks[invocation] + log(totals[invocation]);
+        }
+        workgroupBarrier();
+    }
+}

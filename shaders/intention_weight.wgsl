@@ -1,0 +1,64 @@
+// weight[t] = softmax over the tokens of t's sequence of scale * (key_t . query) (eq. 9)
+//
+// A workgroup a sequence; its invocations take every 64th token. Parameters: kernels::intention_weight::Params.
+
+struct Params {
+    sequences: u32,
+    dim: u32,
+    scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
+@group(0) @binding(2) var<storage, read> key: array<f32>; // [tokens, dim]
+@group(0) @binding(3) var<storage, read> query: array<f32>; // [sequences, dim]
+@group(0) @binding(4) var<storage, read_write> weight: array<f32>; // [tokens]
+
+var<workgroup> partial: array<f32, 64>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let sequence = group.x + group.y * groups.x;
+    if sequence >= params.sequences {
+        return;
+    }
+    let begin = offsets[sequence];
+    let end = offsets[sequence + 1u];
+
+    var peak = -3.4028234e38;
+    for (var t = begin + lane; t < end; t += 64u) {
+        var product = 0.0;
+        for (var d = 0u; d < params.dim; d++) {
+            product += key[t * params.dim + d] * query[sequence * params.dim + d];
+        }
+        let score = product * params.scale;
+        weight[t] = score;
+        peak = max(peak, score);
+    }
+    partial[lane] = peak;
+    workgroupBarrier();
+    for (var i = 0u; i < 64u; i++) {
+        peak = max(peak, partial[i]);
+    }
+    workgroupBarrier();
+
+    var total = 0.0;
+    for (var t = begin + lane; t < end; t += 64u) {
+        let share = exp(weight[t] - peak);
+        weight[t] = share;
+        total += share;
+    }
+    partial[lane] = total;
+    workgroupBarrier();
+    total = 0.0;
+    for (var i = 0u; i < 64u; i++) {
+        total += partial[i];
+    }
+    for (var t = begin + lane; t < end; t += 64u) {
+        weight[t] /= total;
+    }
+}

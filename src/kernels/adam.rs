@@ -1,0 +1,64 @@
+//! Adam on every parameter but the item table; adds the gradient's slices first.
+
+use super::{Real, fold, parallel};
+
+/// Decay of the first moment.
+pub const BETA1: f32 = 0.9;
+/// Decay of the second moment.
+pub const BETA2: f32 = 0.999;
+/// Added to the root of the second moment.
+pub const EPSILON: f32 = 1e-8;
+
+/// One element's update: p -= rate * m / (sqrt(v) * correction + epsilon), where `rate` = lr / (1 - beta1^t) and
+/// `correction` = 1 / sqrt(1 - beta2^t).
+#[inline(always)]
+pub fn update<R: Real>(parameter: &mut R, m: &mut R, v: &mut R, gradient: R, rate: R, correction: R) {
+    *m = R::of(BETA1) * *m + R::of(1.0 - BETA1) * gradient;
+    *v = R::of(BETA2) * *v + R::of(1.0 - BETA2) * gradient * gradient;
+    *parameter -= rate * *m / (v.sqrt() * correction + R::of(EPSILON));
+}
+
+kernel! {
+    /// One invocation an element.
+    "adam"
+    params {
+        elements: u32,
+        slices: u32,
+        stride: u32,
+        /// lr / (1 - beta1^t)
+        rate: f32,
+        /// 1 / sqrt(1 - beta2^t)
+        correction: f32,
+    }
+    bindings {
+        /// `[slices, stride]`
+        gradient: read f32,
+        /// `[elements]`
+        parameter: write f32,
+        /// `[elements]`
+        first_moment: write f32,
+        /// `[elements]`
+        second_moment: write f32,
+    }
+    groups |p| fold(p.elements.div_ceil(256))
+}
+
+pub fn twin<R: Real>(p: &Params, gradient: &[R], parameter: &mut [R], first_moment: &mut [R], second_moment: &mut [R]) {
+    const CHUNK: usize = 4096;
+    let n = p.elements as usize;
+    let moments = first_moment[..n].chunks_mut(CHUNK).zip(second_moment[..n].chunks_mut(CHUNK));
+    let mut chunks: Vec<_> = parameter[..n].chunks_mut(CHUNK).zip(moments).collect();
+    parallel::chunks(&mut chunks, 1, 1, |chunk, parts| {
+        let (parameter, (m, v)) = &mut parts[0];
+        let mut sum = vec![R::zero(); parameter.len()];
+        for slice in 0..p.slices as usize {
+            let from = &gradient[slice * p.stride as usize + chunk * CHUNK..][..sum.len()];
+            for (s, &g) in sum.iter_mut().zip(from) {
+                *s += g;
+            }
+        }
+        for i in 0..sum.len() {
+            update(&mut parameter[i], &mut m[i], &mut v[i], sum[i], R::of(p.rate), R::of(p.correction));
+        }
+    });
+}

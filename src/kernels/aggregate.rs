@@ -1,0 +1,62 @@
+//! What LayerNorm 5 is given: beta_k plus the sum of p_{k|i} p_i z_i over a sequence (eq. 13), with the inputs' or the
+//! labels' beta.
+
+use rayon::prelude::*;
+
+use super::{Real, fold, math, parallel};
+
+kernel! {
+    /// A workgroup a sequence, an invocation a column.
+    "aggregate"
+    params {
+        sequences: u32,
+        /// Sequences from here on are labels.
+        inputs: u32,
+        dim: u32,
+        intentions: u32,
+    }
+    bindings {
+        /// `[sequences + 1]`
+        offsets: read u32,
+        /// `[tokens, dim]`
+        z: read f32,
+        /// p_{k|i}, `[tokens, intentions]`
+        cluster: read f32,
+        /// p_i, `[tokens]`
+        weight: read f32,
+        /// beta of inputs, `[intentions, dim]`
+        input_bias: read f32,
+        /// beta of labels, `[intentions, dim]`
+        label_bias: read f32,
+        /// `[sequences, intentions, dim]`
+        total: write f32,
+    }
+    groups |p| fold(p.sequences)
+}
+
+#[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
+pub fn twin<R: Real>(
+    p: &Params,
+    offsets: &[u32],
+    z: &[R],
+    cluster: &[R],
+    weight: &[R],
+    input_bias: &[R],
+    label_bias: &[R],
+    total: &mut [R],
+) {
+    let (dim, intentions) = (p.dim as usize, p.intentions as usize);
+    let wide = intentions * dim;
+    total[..p.sequences as usize * wide].par_chunks_exact_mut(wide).enumerate().for_each(|(s, total)| {
+        parallel::simd(|| {
+            let bias = if s < p.inputs as usize { input_bias } else { label_bias };
+            total.copy_from_slice(&bias[..wide]);
+            for token in offsets[s] as usize..offsets[s + 1] as usize {
+                let z = &z[token * dim..][..dim];
+                for (k, out) in total.chunks_exact_mut(dim).enumerate() {
+                    math::add_scaled(out, cluster[token * intentions + k] * weight[token], z);
+                }
+            }
+        });
+    });
+}

@@ -1,0 +1,47 @@
+//! max_k phi_k . h of each sequence's own candidates, and the k that gave it.
+
+use super::{Real, math, parallel};
+
+kernel! {
+    /// One invocation a candidate.
+    "candidate_scores"
+    params {
+        sequences: u32,
+        /// Candidates of each sequence.
+        candidates: u32,
+        dim: u32,
+        intentions: u32,
+    }
+    bindings {
+        /// `[sequences, intentions, dim]`
+        phi: read f32,
+        /// `[sequences, candidates]`
+        items: read u32,
+        /// `[items, dim]`
+        table: read f32,
+        /// `[sequences, candidates]`
+        scores: write f32,
+        /// `[sequences, candidates]`
+        intention: write u32,
+    }
+    groups |p| super::fold((p.sequences * p.candidates).div_ceil(64))
+}
+
+pub fn twin<R: Real>(p: &Params, phi: &[R], items: &[u32], table: &[R], scores: &mut [R], intention: &mut [u32]) {
+    let (dim, candidates, intentions) = (p.dim as usize, p.candidates as usize, p.intentions as usize);
+    let n = p.sequences as usize * candidates;
+    let outputs = (&mut scores[..n], &mut intention[..n]);
+    parallel::chunks2(outputs, (1, 1), 1024, |first, scores, intention| {
+        for (i, (score, intention)) in scores.iter_mut().zip(intention).enumerate() {
+            let phi = &phi[(first + i) / candidates * intentions * dim..][..intentions * dim];
+            let h = &table[items[first + i] as usize * dim..][..dim];
+            (*score, *intention) = (math::dot(&phi[..dim], h), 0);
+            for (k, phi) in phi.chunks_exact(dim).enumerate().skip(1) {
+                let value = math::dot(phi, h);
+                if value > *score {
+                    (*score, *intention) = (value, k as u32);
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,95 @@
+//! The rank of each sequence's true next item in the whole catalogue: how many other items score at least as high.
+//!
+//! Scores are made a tile at a time; users x items is never stored.
+
+use rayon::prelude::*;
+
+use super::{Real, math, parallel};
+
+/// Items of a block in the twin.
+const ITEMS: usize = 1024;
+/// Sequences of a block in the twin.
+const SEQUENCES: usize = 16;
+/// Items a workgroup walks through.
+pub const ITEMS_A_GROUP: u32 = 1024;
+
+kernel! {
+    /// A workgroup meets 32 rows of phi with 1024 items, 32 at a time, an invocation 4 x 4 scores. `rank` is added to,
+    /// in whole numbers.
+    "catalogue_rank"
+    params {
+        sequences: u32,
+        /// M
+        items: u32,
+        dim: u32,
+        intentions: u32,
+    }
+    bindings {
+        /// `[sequences, intentions, dim]`
+        phi: read f32,
+        /// `[items, dim]`
+        table: read f32,
+        /// `[sequences]`
+        truth: read u32,
+        /// Score of the truth, `[sequences]`
+        truth_score: read f32,
+        /// Items that do not compete with sequence s: `known[known_offsets[s] .. known_offsets[s + 1]]`, ascending
+        known_offsets: read u32,
+        known: read u32,
+        /// `[sequences]`
+        rank: write u32,
+    }
+    groups |p| [p.sequences.div_ceil(32 / p.intentions), p.items.div_ceil(ITEMS_A_GROUP), 1]
+}
+
+#[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
+pub fn twin<R: Real>(
+    p: &Params,
+    phi: &[R],
+    table: &[R],
+    truth: &[u32],
+    truth_score: &[R],
+    known_offsets: &[u32],
+    known: &[u32],
+    rank: &mut [u32],
+) {
+    let (dim, items, intentions) = (p.dim as usize, p.items as usize, p.intentions as usize);
+    rank[..p.sequences as usize].par_chunks_mut(SEQUENCES).enumerate().for_each(|(block, rank)| {
+        parallel::simd(|| {
+            let first = block * SEQUENCES;
+            let rows = rank.len() * intentions;
+            let phi = math::Matrix::new(&phi[first * intentions * dim..][..rows * dim], rows, dim, dim);
+            let mut scores = vec![R::zero(); rows * ITEMS];
+            let mut best = vec![R::zero(); ITEMS];
+            for start in (0..items).step_by(ITEMS) {
+                let n = ITEMS.min(items - start);
+                let block = math::Matrix::new(&table[start * dim..][..n * dim], n, dim, dim);
+                math::matmul(&mut scores[..rows * n], n, false, R::one(), phi, block.t());
+                for (i, rank) in rank.iter_mut().enumerate() {
+                    let s = first + i;
+                    let bar = truth_score[s];
+                    let scores = &scores[i * intentions * n..][..intentions * n];
+                    best[..n].copy_from_slice(&scores[..n]);
+                    for row in scores.chunks_exact(n).skip(1) {
+                        for (best, &score) in best[..n].iter_mut().zip(row) {
+                            *best = if score > *best { score } else { *best };
+                        }
+                    }
+                    // A score that is not a number counts against the truth.
+                    let ahead = |score: R| !(score < bar);
+                    let mut count = best[..n].iter().map(|&score| u32::from(ahead(score))).sum::<u32>();
+                    let known = &known[known_offsets[s] as usize..known_offsets[s + 1] as usize];
+                    let from = known.partition_point(|&item| (item as usize) < start);
+                    let out = known[from..].iter().copied().take_while(|&item| (item as usize) < start + n);
+                    for item in out.filter(|&item| item != truth[s]) {
+                        count -= u32::from(ahead(best[item as usize - start]));
+                    }
+                    if (start..start + n).contains(&(truth[s] as usize)) {
+                        count -= u32::from(ahead(best[truth[s] as usize - start]));
+                    }
+                    *rank += count;
+                }
+            }
+        });
+    });
+}

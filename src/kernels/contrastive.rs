@@ -1,0 +1,44 @@
+//! ln(sum over all candidates of exp(query . candidate / sqrt(D))) of every query row: the denominators of eq. 3 and 6.
+//!
+//! The scores are made a tile at a time and never stored whole.
+
+use super::{Real, math, parallel};
+
+/// Query rows of a block in the twin.
+const BLOCK: usize = 64;
+
+kernel! {
+    /// A workgroup holds 32 query rows and walks the candidates 32 at a time, an invocation 4 x 4 scores.
+    "contrastive"
+    params {
+        /// Query rows (B * K).
+        rows: u32,
+        candidates: u32,
+        dim: u32,
+        /// 1 / sqrt(D)
+        scale: f32,
+    }
+    bindings {
+        /// `[rows, dim]`
+        query: read f32,
+        /// `[candidates, dim]`
+        candidate: read f32,
+        /// `[rows]`
+        log_sum: write f32,
+    }
+    groups |p| super::fold(p.rows.div_ceil(32))
+}
+
+pub fn twin<R: Real>(p: &Params, query: &[R], candidate: &[R], log_sum: &mut [R]) {
+    let (dim, n) = (p.dim as usize, p.candidates as usize);
+    let candidate = math::Matrix::new(&candidate[..n * dim], n, dim, dim);
+    parallel::chunks(&mut log_sum[..p.rows as usize], 1, BLOCK, |first, log_sum| {
+        let rows = log_sum.len();
+        let query = math::Matrix::new(&query[first * dim..][..rows * dim], rows, dim, dim);
+        let mut scores = vec![R::zero(); rows * n];
+        math::matmul(&mut scores, n, false, R::of(p.scale), query, candidate.t());
+        for (out, scores) in log_sum.iter_mut().zip(scores.chunks_exact(n)) {
+            *out = math::log_sum_exp(scores);
+        }
+    });
+}

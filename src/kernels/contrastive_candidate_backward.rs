@@ -1,0 +1,63 @@
+//! Gradient of the candidates of a contrastive loss; see `contrastive_query_backward` for the loss.
+
+use super::{Real, math, parallel};
+
+/// Candidates of a block in the twin.
+const BLOCK: usize = 64;
+
+kernel! {
+    /// A workgroup makes 32 candidates x 64 columns of the gradient, 32 query rows at a time.
+    "contrastive_candidate_backward"
+    params {
+        rows: u32,
+        candidates: u32,
+        dim: u32,
+        /// 1 / sqrt(D)
+        scale: f32,
+    }
+    bindings {
+        /// `[rows, dim]`
+        query: read f32,
+        /// `[candidates, dim]`
+        candidate: read f32,
+        /// `[rows]`
+        log_sum: read f32,
+        /// `[rows]`
+        weight: read f32,
+        /// `[candidates]`
+        positive: read u32,
+        /// `[candidates, dim]`
+        dcandidate: write f32,
+    }
+    groups |p| [p.candidates.div_ceil(32), p.dim.div_ceil(64), 1]
+}
+
+#[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
+pub fn twin<R: Real>(
+    p: &Params,
+    query: &[R],
+    candidate: &[R],
+    log_sum: &[R],
+    weight: &[R],
+    positive: &[u32],
+    dcandidate: &mut [R],
+) {
+    let (dim, rows) = (p.dim as usize, p.rows as usize);
+    let query = math::Matrix::new(&query[..rows * dim], rows, dim, dim);
+    parallel::chunks(&mut dcandidate[..p.candidates as usize * dim], dim, BLOCK, |first, dcandidate| {
+        let n = dcandidate.len() / dim;
+        let candidate = math::Matrix::new(&candidate[first * dim..][..n * dim], n, dim, dim);
+        let mut shares = vec![R::zero(); n * rows];
+        math::matmul(&mut shares, rows, false, R::of(p.scale), candidate, query.t());
+        for (c, row) in shares.chunks_exact_mut(rows).enumerate() {
+            for (r, share) in row.iter_mut().enumerate() {
+                *share = weight[r] * (*share - log_sum[r]).exp_fast();
+            }
+            if let Some(share) = row.get_mut(positive[first + c] as usize) {
+                *share -= R::one();
+            }
+        }
+        let shares = math::Matrix::new(&shares, n, rows, rows);
+        math::matmul(dcandidate, dim, false, R::of(p.scale), shares, query);
+    });
+}

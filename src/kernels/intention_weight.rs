@@ -1,0 +1,44 @@
+//! p_i: softmax over a sequence's own tokens of the scaled dot products of its keys with its query (eq. 9).
+
+use super::{Real, fold, math, parallel};
+
+kernel! {
+    /// A workgroup a sequence.
+    "intention_weight"
+    params {
+        sequences: u32,
+        dim: u32,
+        /// 1 / sqrt(D)
+        scale: f32,
+    }
+    bindings {
+        /// `[sequences + 1]`
+        offsets: read u32,
+        /// `[tokens, dim]`
+        key: read f32,
+        /// `[sequences, dim]`
+        query: read f32,
+        /// p_i, `[tokens]`
+        weight: write f32,
+    }
+    groups |p| fold(p.sequences)
+}
+
+pub fn twin<R: Real>(p: &Params, offsets: &[u32], key: &[R], query: &[R], weight: &mut [R]) {
+    let dim = p.dim as usize;
+    parallel::sequences(weight, &offsets[..=p.sequences as usize], 1, |s, weight| {
+        let first = offsets[s] as usize;
+        let query = &query[s * dim..][..dim];
+        for (i, score) in weight.iter_mut().enumerate() {
+            *score = R::of(p.scale) * math::dot(&key[(first + i) * dim..][..dim], query);
+        }
+        let peak = math::largest(weight);
+        for share in weight.iter_mut() {
+            *share = (*share - peak).exp_fast();
+        }
+        let total = math::sum(weight);
+        for share in weight.iter_mut() {
+            *share = *share / total;
+        }
+    });
+}

@@ -1,0 +1,45 @@
+//! y = (x - mean) / sqrt(variance + 1e-5) * weight + bias over each row, with the biased variance.
+
+use super::{Real, fold, math, parallel};
+
+/// Added to the variance.
+pub const EPSILON: f32 = 1e-5;
+
+kernel! {
+    /// Sixteen invocations a row, sixteen rows a workgroup.
+    "layer_norm"
+    params { rows: u32, dim: u32 }
+    bindings {
+        /// `[rows, dim]`
+        x: read f32,
+        /// weight, then bias: `[2, dim]`
+        norm: read f32,
+        /// `[rows, dim]`
+        y: write f32,
+        /// mean and 1 / sqrt(variance + epsilon), `[rows, 2]`
+        stats: write f32,
+    }
+    groups |p| fold(p.rows.div_ceil(16))
+}
+
+pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], y: &mut [R], stats: &mut [R]) {
+    let (rows, dim) = (p.rows as usize, p.dim as usize);
+    let (weight, bias) = (&norm[..dim], &norm[dim..2 * dim]);
+    let n = R::of(p.dim as f32);
+    parallel::chunks2((&mut y[..rows * dim], &mut stats[..rows * 2]), (dim, 2), parallel::ROWS, |first, y, stats| {
+        for (i, (y, stats)) in y.chunks_exact_mut(dim).zip(stats.chunks_exact_mut(2)).enumerate() {
+            let x = &x[(first + i) * dim..][..dim];
+            let mean = math::sum(x) / n;
+            for d in 0..dim {
+                y[d] = x[d] - mean;
+            }
+            let variance = math::dot(y, y) / n;
+            let rstd = (variance + R::of(EPSILON)).sqrt().recip();
+            for d in 0..dim {
+                y[d] = y[d] * rstd * weight[d] + bias[d];
+            }
+            stats[0] = mean;
+            stats[1] = rstd;
+        }
+    });
+}

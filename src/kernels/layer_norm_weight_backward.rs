@@ -1,0 +1,36 @@
+//! Gradients of a layer norm's weight and bias.
+
+use super::{Real, parallel, slice_rows};
+
+kernel! {
+    /// A workgroup sums 64 columns of one slice.
+    "layer_norm_weight_backward"
+    params { rows: u32, dim: u32, slices: u32, stride: u32 }
+    bindings {
+        /// `[rows, dim]`
+        x: read f32,
+        /// `[rows, 2]`
+        stats: read f32,
+        /// `[rows, dim]`
+        dy: read f32,
+        /// weight, then bias: `[2, dim]` in each slice
+        gradient: write f32,
+    }
+    groups |p| [p.dim.div_ceil(64), p.slices, 1]
+}
+
+pub fn twin<R: Real>(p: &Params, x: &[R], stats: &[R], dy: &[R], gradient: &mut [R]) {
+    let (rows, dim) = (p.rows as usize, p.dim as usize);
+    parallel::slices(gradient, (p.slices, p.stride, 2 * dim), |slice, out| {
+        out.fill(R::zero());
+        let (weight, bias) = out.split_at_mut(dim);
+        for row in slice_rows(rows, p.slices as usize, slice) {
+            let (x, dy) = (&x[row * dim..][..dim], &dy[row * dim..][..dim]);
+            let (mean, rstd) = (stats[2 * row], stats[2 * row + 1]);
+            for d in 0..dim {
+                weight[d] += dy[d] * (x[d] - mean) * rstd;
+                bias[d] += dy[d];
+            }
+        }
+    });
+}

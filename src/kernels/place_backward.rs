@@ -1,0 +1,42 @@
+//! Adds the queries' gradient to that of their last tokens (the gradient of alpha's rows), and all to that of z.
+
+use super::{Real, fold, parallel};
+
+kernel! {
+    /// One invocation an element. `dplaced` is completed in place.
+    "place_backward"
+    params { tokens: u32, dim: u32, accumulate: u32 }
+    bindings {
+        /// `[tokens]`
+        owners: read u32,
+        /// `[sequences + 1]`
+        offsets: read u32,
+        /// `[sequences, dim]`
+        dquery: read f32,
+        /// `[tokens, dim]`: given without, left with the queries' part
+        dplaced: write f32,
+        /// `[tokens, dim]`
+        dz: write f32,
+    }
+    groups |p| fold((p.tokens * p.dim).div_ceil(256))
+}
+
+pub fn twin<R: Real>(p: &Params, owners: &[u32], offsets: &[u32], dquery: &[R], dplaced: &mut [R], dz: &mut [R]) {
+    let (tokens, dim) = (p.tokens as usize, p.dim as usize);
+    let outputs = (&mut dplaced[..tokens * dim], &mut dz[..tokens * dim]);
+    parallel::chunks2(outputs, (dim, dim), parallel::ROWS, |first, dplaced, dz| {
+        for (i, (dplaced, dz)) in dplaced.chunks_exact_mut(dim).zip(dz.chunks_exact_mut(dim)).enumerate() {
+            let token = first + i;
+            let owner = owners[token] as usize;
+            if token + 1 == offsets[owner + 1] as usize {
+                let dquery = &dquery[owner * dim..][..dim];
+                for d in 0..dim {
+                    dplaced[d] += dquery[d];
+                }
+            }
+            for d in 0..dim {
+                dz[d] = if p.accumulate == 1 { dz[d] + dplaced[d] } else { dplaced[d] };
+            }
+        }
+    });
+}

@@ -1,0 +1,48 @@
+//! Gradient of a position table: of each row, the sum over the tokens at that position.
+
+use super::dropout::factor;
+use super::{Real, fold, parallel, slice_rows};
+
+kernel! {
+    /// One invocation an element of a slice. Slice s sums its share of every position's tokens.
+    "position_backward"
+    params {
+        /// L
+        positions: u32,
+        dim: u32,
+        slices: u32,
+        stride: u32,
+        drop_below: u32,
+        drop_scale: f32,
+        drop_key: u32,
+    }
+    bindings {
+        /// `[positions + 1]`
+        starts: read u32,
+        /// Tokens by position, `[tokens]`
+        sources: read u32,
+        /// `[tokens, dim]`
+        dx: read f32,
+        /// `[positions, dim]` in each slice
+        gradient: write f32,
+    }
+    groups |p| fold((p.slices * p.positions * p.dim).div_ceil(256))
+}
+
+pub fn twin<R: Real>(p: &Params, starts: &[u32], sources: &[u32], dx: &[R], gradient: &mut [R]) {
+    let (positions, dim) = (p.positions as usize, p.dim as usize);
+    parallel::slices(gradient, (p.slices, p.stride, positions * dim), |slice, out| {
+        for (position, row) in out.chunks_exact_mut(dim).enumerate() {
+            row.fill(R::zero());
+            let (start, end) = (starts[position] as usize, starts[position + 1] as usize);
+            let share = slice_rows(end - start, p.slices as usize, slice);
+            for &token in &sources[start + share.start..start + share.end] {
+                let from = &dx[token as usize * dim..][..dim];
+                for d in 0..dim {
+                    let element = token * p.dim + d as u32;
+                    row[d] += factor::<R>(p.drop_below, p.drop_scale, p.drop_key, element) * from[d];
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,45 @@
+//! Gradients of eq. 8's scaled dot products and of the normalised tokens.
+
+use super::{Real, fold, math, parallel};
+
+kernel! {
+    /// One invocation a token.
+    "prototype_softmax_backward"
+    params {
+        tokens: u32,
+        dim: u32,
+        intentions: u32,
+        /// 1 / sqrt(D)
+        scale: f32,
+    }
+    bindings {
+        /// `[intentions, dim]`
+        prototype: read f32,
+        /// p_{k|i}, `[tokens, intentions]`
+        cluster: read f32,
+        /// `[tokens, intentions]`
+        dcluster: read f32,
+        /// Gradient of token . prototype (the scale is in it), `[tokens, intentions]`
+        dlogit: write f32,
+        /// `[tokens, dim]`
+        dtoken: write f32,
+    }
+    groups |p| fold(p.tokens.div_ceil(64))
+}
+
+pub fn twin<R: Real>(p: &Params, prototype: &[R], cluster: &[R], dcluster: &[R], dlogit: &mut [R], dtoken: &mut [R]) {
+    let (tokens, dim, intentions) = (p.tokens as usize, p.dim as usize, p.intentions as usize);
+    let outputs = (&mut dlogit[..tokens * intentions], &mut dtoken[..tokens * dim]);
+    parallel::chunks2(outputs, (intentions, dim), parallel::ROWS, |first, dlogit, dtoken| {
+        for (i, (dlogit, dtoken)) in dlogit.chunks_exact_mut(intentions).zip(dtoken.chunks_exact_mut(dim)).enumerate() {
+            let share = &cluster[(first + i) * intentions..][..intentions];
+            let dshare = &dcluster[(first + i) * intentions..][..intentions];
+            let along = share.iter().zip(dshare).map(|(&a, &b)| a * b).sum::<R>();
+            dtoken.fill(R::zero());
+            for k in 0..intentions {
+                dlogit[k] = R::of(p.scale) * share[k] * (dshare[k] - along);
+                math::add_scaled(dtoken, dlogit[k], &prototype[k * dim..][..dim]);
+            }
+        }
+    });
+}

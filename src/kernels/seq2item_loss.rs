@@ -1,0 +1,69 @@
+//! Eq. 6 for every example: the log-sum over all its K rows, less the best intention's score of each own candidate.
+
+use super::{Real, fold, math};
+
+kernel! {
+    /// One invocation an example.
+    "seq2item_loss"
+    params {
+        examples: u32,
+        dim: u32,
+        intentions: u32,
+        /// 1 / sqrt(D)
+        scale: f32,
+    }
+    bindings {
+        /// `[examples, intentions, dim]`
+        phi: read f32,
+        /// `[candidates, dim]`
+        candidate: read f32,
+        /// Own candidates of example b: `offsets[b] .. offsets[b + 1]`
+        offsets: read u32,
+        /// Of each row over the candidates, `[examples, intentions]`
+        log_sum: read f32,
+        /// `[examples]`
+        loss: write f32,
+        /// The example's log-sum over all its rows, for each of them: `[examples, intentions]`
+        example_log_sum: write f32,
+        /// Number of own candidates, for each row: `[examples, intentions]`
+        weight: write f32,
+        /// The row (example * intentions + k) with the best score of each candidate, `[candidates]`
+        positive: write u32,
+    }
+    groups |p| fold(p.examples.div_ceil(64))
+}
+
+#[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
+pub fn twin<R: Real>(
+    p: &Params,
+    phi: &[R],
+    candidate: &[R],
+    offsets: &[u32],
+    log_sum: &[R],
+    loss: &mut [R],
+    example_log_sum: &mut [R],
+    weight: &mut [R],
+    positive: &mut [u32],
+) {
+    let (dim, intentions) = (p.dim as usize, p.intentions as usize);
+    for b in 0..p.examples as usize {
+        let rows = b * intentions..(b + 1) * intentions;
+        let log = math::log_sum_exp(&log_sum[rows.clone()]);
+        let own = offsets[b] as usize..offsets[b + 1] as usize;
+        example_log_sum[rows.clone()].fill(log);
+        weight[rows.clone()].fill(R::of(own.len() as f32));
+        loss[b] = R::zero();
+        for n in own {
+            let mut best = R::neg_infinity();
+            positive[n] = rows.start as u32;
+            for row in rows.clone() {
+                let score = R::of(p.scale) * math::dot(&phi[row * dim..][..dim], &candidate[n * dim..][..dim]);
+                if score > best {
+                    best = score;
+                    positive[n] = row as u32;
+                }
+            }
+            loss[b] += log - best;
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Eq. 3 for every example and intention: the row's log-sum over all labels, less the score of its own.
+
+use super::{Real, fold, math};
+
+kernel! {
+    /// One invocation a row.
+    "seq2seq_loss"
+    params {
+        /// B * K
+        rows: u32,
+        dim: u32,
+        /// 1 / sqrt(D)
+        scale: f32,
+    }
+    bindings {
+        /// phi of the inputs, `[rows, dim]`
+        phi: read f32,
+        /// phi of the labels, `[rows, dim]`
+        label: read f32,
+        /// `[rows]`
+        log_sum: read f32,
+        /// `[rows]`
+        loss: write f32,
+    }
+    groups |p| fold(p.rows.div_ceil(64))
+}
+
+pub fn twin<R: Real>(p: &Params, phi: &[R], label: &[R], log_sum: &[R], loss: &mut [R]) {
+    let dim = p.dim as usize;
+    for row in 0..p.rows as usize {
+        let own = math::dot(&phi[row * dim..][..dim], &label[row * dim..][..dim]);
+        loss[row] = log_sum[row] - R::of(p.scale) * own;
+    }
+}
