@@ -1,9 +1,10 @@
-// gradient[s, c] = sum over slice s's run of rows of x[row, c]
+// gradient[s, c] = sum over slice s's run of rows of x[first + row, c]
 //
 // Group (c, s) sums columns 64 c .. 64 c + 63 of slice s; four invocations share a column.
 // Parameters: kernels::column_sum::Params.
 
 struct Params {
+    first: u32,
     rows: u32,
     columns: u32,
     slices: u32,
@@ -11,7 +12,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, columns]
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [first + rows, columns]
 @group(0) @binding(2) var<storage, read_write> gradient: array<f32>; // [slices, stride], of which [columns]
 
 const COLUMNS = 64u;
@@ -29,7 +30,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum = 0.0;
     if column < params.columns {
         for (var row = slice * each + lane; row < end; row += LANES) {
-            sum += x[row * params.columns + column];
+            sum += x[(params.first + row) * params.columns + column];
         }
     }
     partial[invocation] = sum;

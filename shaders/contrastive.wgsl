@@ -8,13 +8,14 @@
 struct Params {
     rows: u32,
     candidates: u32,
+    first_candidate: u32,
     dim: u32,
     scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> query: array<f32>; // [rows, dim]
-@group(0) @binding(2) var<storage, read> candidate: array<f32>; // [candidates, dim]
+@group(0) @binding(2) var<storage, read> candidate: array<f32>; // row first_candidate + n is n: [.., dim]
 @group(0) @binding(3) var<storage, read_write> log_sum: array<f32>; // [rows]
 
 const TILE = 32u;
@@ -54,7 +55,7 @@ fn main(
                         q = query[(first + row) * params.dim + d];
                     }
                     if start + row < params.candidates {
-                        n = candidate[(start + row) * params.dim + d];
+                        n = candidate[(params.first_candidate + start + row) * params.dim + d];
                     }
                 }
                 left[e % SLAB * TILE + row] = q;

@@ -8,17 +8,18 @@
 struct Params {
     rows: u32,
     candidates: u32,
+    first_candidate: u32,
     dim: u32,
     scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> query: array<f32>; // [rows, dim]
-@group(0) @binding(2) var<storage, read> candidate: array<f32>; // [candidates, dim]
+@group(0) @binding(2) var<storage, read> candidate: array<f32>; // row first_candidate + n is n: [.., dim]
 @group(0) @binding(3) var<storage, read> log_sum: array<f32>; // [rows]
 @group(0) @binding(4) var<storage, read> weight: array<f32>; // [rows]
 @group(0) @binding(5) var<storage, read> positive: array<u32>; // row, or 0xffffffff: [candidates]
-@group(0) @binding(6) var<storage, read_write> dcandidate: array<f32>; // [candidates, dim]
+@group(0) @binding(6) var<storage, read_write> dcandidate: array<f32>; // row first_candidate + n is n: [.., dim]
 
 const TILE = 32u;
 const SLAB = 16u;
@@ -55,7 +56,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                         q = query[(first + row) * params.dim + d];
                     }
                     if start + row < params.candidates {
-                        n = candidate[(start + row) * params.dim + d];
+                        n = candidate[(params.first_candidate + start + row) * params.dim + d];
                     }
                 }
                 left[e % SLAB * TILE + row] = q;
@@ -102,7 +103,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var r = 0u; r < 8u; r++) {
         for (var c = 0u; c < 4u; c++) {
             if start + out_row + r < params.candidates && out_column + c < params.dim {
-                let element = (start + out_row + r) * params.dim + out_column + c;
+                let element = (params.first_candidate + start + out_row + r) * params.dim + out_column + c;
                 dcandidate[element] = sums[r][c] * params.scale;
             }
         }

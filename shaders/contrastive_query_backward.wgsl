@@ -8,6 +8,7 @@
 struct Params {
     rows: u32,
     candidates: u32,
+    first_candidate: u32,
     dim: u32,
     scale: f32,
     accumulate: u32,
@@ -15,7 +16,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> query: array<f32>; // [rows, dim]
-@group(0) @binding(2) var<storage, read> candidate: array<f32>; // [candidates, dim]
+@group(0) @binding(2) var<storage, read> candidate: array<f32>; // row first_candidate + n is n: [.., dim]
 @group(0) @binding(3) var<storage, read> log_sum: array<f32>; // [rows]
 @group(0) @binding(4) var<storage, read> weight: array<f32>; // [rows]
 @group(0) @binding(5) var<storage, read> positive: array<u32>; // row, or 0xffffffff: [candidates]
@@ -56,7 +57,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                         q = query[(first + row) * params.dim + d];
                     }
                     if start + row < params.candidates {
-                        n = candidate[(start + row) * params.dim + d];
+                        n = candidate[(params.first_candidate + start + row) * params.dim + d];
                     }
                 }
                 left[e % SLAB * TILE + row] = q;
@@ -88,7 +89,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
         let others = min(TILE, params.candidates - start);
         for (var n = 0u; n < others; n++) {
-            let at = (start + n) * params.dim + out_column;
+            let at = (params.first_candidate + start + n) * params.dim + out_column;
             var value = vec4<f32>(0.0);
             for (var c = 0u; c < 4u; c++) {
                 if out_column + c < params.dim {

@@ -4,13 +4,14 @@
 
 struct Params {
     rows: u32,
+    first_label: u32,
     dim: u32,
     scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> phi: array<f32>; // [rows, dim]
-@group(0) @binding(2) var<storage, read> label: array<f32>; // [rows, dim]
+@group(0) @binding(2) var<storage, read> label: array<f32>; // row first_label + r belongs to r: [.., dim]
 @group(0) @binding(3) var<storage, read> log_sum: array<f32>; // [rows]
 @group(0) @binding(4) var<storage, read_write> loss: array<f32>; // [rows]
 
@@ -26,7 +27,7 @@ fn main(
     }
     var product = 0.0;
     for (var d = 0u; d < params.dim; d++) {
-        product += phi[row * params.dim + d] * label[row * params.dim + d];
+        product += phi[row * params.dim + d] * label[(params.first_label + row) * params.dim + d];
     }
     loss[row] = log_sum[row] - params.scale * product;
 }

@@ -45,11 +45,9 @@ impl Engine for CpuEngine {
     }
 
     fn allocate(&mut self, name: &str, len: usize) -> Result<BufferId> {
-        let mut elements = Vec::new();
-        elements.try_reserve_exact(len.max(1)).map_err(|_| {
-            Error::Device(format!("no memory for buffer {name} of {:.1} MiB", len as f64 * 4.0 / 1048576.0))
+        Vec::<u32>::new().try_reserve_exact(len).map_err(|_| {
+            Error::Device(format!("no memory for buffer {name} of {:.1} MiB", len as f64 * 4.0 / 1_048_576.0))
         })?;
-        drop(elements);
         // Zeroed pages that are not touched take no memory.
         self.buffers.push(vec![0; len.max(1)]);
         Ok(BufferId(self.buffers.len() - 1))
@@ -73,8 +71,10 @@ impl Engine for CpuEngine {
                     .iter()
                     .zip(call.kernel.bindings)
                     .map(|(region, binding)| {
-                        let elements = &mut buffers[region.buffer.0][region.offset..region.offset + region.len];
-                        (elements.as_mut_ptr(), region.len, binding.access)
+                        let buffer = &mut buffers[region.buffer.0];
+                        assert!(region.offset + region.len <= buffer.len(), "{}.{}", call.kernel.name, binding.name);
+                        // SAFETY: inside the buffer, as just checked.
+                        (unsafe { buffer.as_mut_ptr().add(region.offset) }, region.len, binding.access)
                     })
                     .collect();
                 // SAFETY: the slots were checked against their buffers just above, which this engine owns and lends to

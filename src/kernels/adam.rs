@@ -3,9 +3,9 @@
 use super::{Real, fold, parallel};
 
 /// Decay of the first moment.
-pub const BETA1: f32 = 0.9;
+pub const BETA1: f64 = 0.9;
 /// Decay of the second moment.
-pub const BETA2: f32 = 0.999;
+pub const BETA2: f64 = 0.999;
 /// Added to the root of the second moment.
 pub const EPSILON: f32 = 1e-8;
 
@@ -13,8 +13,8 @@ pub const EPSILON: f32 = 1e-8;
 /// `correction` = 1 / sqrt(1 - beta2^t).
 #[inline(always)]
 pub fn update<R: Real>(parameter: &mut R, m: &mut R, v: &mut R, gradient: R, rate: R, correction: R) {
-    *m = R::of(BETA1) * *m + R::of(1.0 - BETA1) * gradient;
-    *v = R::of(BETA2) * *v + R::of(1.0 - BETA2) * gradient * gradient;
+    *m = R::of(BETA1 as f32) * *m + R::of((1.0 - BETA1) as f32) * gradient;
+    *v = R::of(BETA2 as f32) * *v + R::of((1.0 - BETA2) as f32) * gradient * gradient;
     *parameter -= rate * *m / (v.sqrt() * correction + R::of(EPSILON));
 }
 

@@ -72,7 +72,7 @@ pub fn rows_of<'a, R>(
     mut second_moment: &'a mut [R],
 ) -> Vec<Row<'a, R>> {
     let mut at = 0;
-    let mut take = |from: &mut &'a mut [R], skip: usize| {
+    let take = |from: &mut &'a mut [R], skip: usize| {
         let (row, rest) = std::mem::take(from).split_at_mut(skip * dim).1.split_at_mut(dim);
         *from = rest;
         row

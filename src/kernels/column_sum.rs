@@ -5,9 +5,16 @@ use super::{Real, math, parallel, slice_rows};
 kernel! {
     /// A workgroup sums 64 columns of one slice.
     "column_sum"
-    params { rows: u32, columns: u32, slices: u32, stride: u32 }
+    params {
+        /// The first row.
+        first: u32,
+        rows: u32,
+        columns: u32,
+        slices: u32,
+        stride: u32,
+    }
     bindings {
-        /// `[rows, columns]`
+        /// `[first + rows, columns]`
         x: read f32,
         /// `[columns]` in each slice
         gradient: write f32,
@@ -20,7 +27,7 @@ pub fn twin<R: Real>(p: &Params, x: &[R], gradient: &mut [R]) {
     parallel::slices(gradient, (p.slices, p.stride, columns), |slice, out| {
         out.fill(R::zero());
         for row in slice_rows(rows, p.slices as usize, slice) {
-            math::add_scaled(out, R::one(), &x[row * columns..][..columns]);
+            math::add_scaled(out, R::one(), &x[(p.first as usize + row) * columns..][..columns]);
         }
     });
 }

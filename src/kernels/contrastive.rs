@@ -14,6 +14,8 @@ kernel! {
         /// Query rows (B * K).
         rows: u32,
         candidates: u32,
+        /// Candidate n is row `first_candidate + n` of `candidate`.
+        first_candidate: u32,
         dim: u32,
         /// 1 / sqrt(D)
         scale: f32,
@@ -31,7 +33,7 @@ kernel! {
 
 pub fn twin<R: Real>(p: &Params, query: &[R], candidate: &[R], log_sum: &mut [R]) {
     let (dim, n) = (p.dim as usize, p.candidates as usize);
-    let candidate = math::Matrix::new(&candidate[..n * dim], n, dim, dim);
+    let candidate = math::Matrix::new(&candidate[p.first_candidate as usize * dim..][..n * dim], n, dim, dim);
     parallel::chunks(&mut log_sum[..p.rows as usize], 1, BLOCK, |first, log_sum| {
         let rows = log_sum.len();
         let query = math::Matrix::new(&query[first * dim..][..rows * dim], rows, dim, dim);

@@ -11,6 +11,8 @@ kernel! {
     params {
         rows: u32,
         candidates: u32,
+        /// Candidate n is row `first_candidate + n` of `candidate` and of `dcandidate`.
+        first_candidate: u32,
         dim: u32,
         /// 1 / sqrt(D)
         scale: f32,
@@ -44,7 +46,9 @@ pub fn twin<R: Real>(
 ) {
     let (dim, rows) = (p.dim as usize, p.rows as usize);
     let query = math::Matrix::new(&query[..rows * dim], rows, dim, dim);
-    parallel::chunks(&mut dcandidate[..p.candidates as usize * dim], dim, BLOCK, |first, dcandidate| {
+    let own = &mut dcandidate[p.first_candidate as usize * dim..][..p.candidates as usize * dim];
+    let candidate = &candidate[p.first_candidate as usize * dim..];
+    parallel::chunks(own, dim, BLOCK, |first, dcandidate| {
         let n = dcandidate.len() / dim;
         let candidate = math::Matrix::new(&candidate[first * dim..][..n * dim], n, dim, dim);
         let mut shares = vec![R::zero(); n * rows];

@@ -14,6 +14,8 @@ kernel! {
     params {
         rows: u32,
         candidates: u32,
+        /// Candidate n is row `first_candidate + n` of `candidate`.
+        first_candidate: u32,
         dim: u32,
         /// 1 / sqrt(D)
         scale: f32,
@@ -47,7 +49,7 @@ pub fn twin<R: Real>(
     dquery: &mut [R],
 ) {
     let (dim, n) = (p.dim as usize, p.candidates as usize);
-    let candidate = math::Matrix::new(&candidate[..n * dim], n, dim, dim);
+    let candidate = math::Matrix::new(&candidate[p.first_candidate as usize * dim..][..n * dim], n, dim, dim);
     parallel::chunks(&mut dquery[..p.rows as usize * dim], dim, BLOCK, |first, dquery| {
         let rows = dquery.len() / dim;
         let query = math::Matrix::new(&query[first * dim..][..rows * dim], rows, dim, dim);

@@ -8,6 +8,8 @@ kernel! {
     params {
         /// B * K
         rows: u32,
+        /// The label of row r is row `first_label + r` of `label`.
+        first_label: u32,
         dim: u32,
         /// 1 / sqrt(D)
         scale: f32,
@@ -15,7 +17,7 @@ kernel! {
     bindings {
         /// phi of the inputs, `[rows, dim]`
         phi: read f32,
-        /// phi of the labels, `[rows, dim]`
+        /// phi of the labels, `[first_label + rows, dim]`
         label: read f32,
         /// `[rows]`
         log_sum: read f32,
@@ -28,7 +30,7 @@ kernel! {
 pub fn twin<R: Real>(p: &Params, phi: &[R], label: &[R], log_sum: &[R], loss: &mut [R]) {
     let dim = p.dim as usize;
     for row in 0..p.rows as usize {
-        let own = math::dot(&phi[row * dim..][..dim], &label[row * dim..][..dim]);
+        let own = math::dot(&phi[row * dim..][..dim], &label[(p.first_label as usize + row) * dim..][..dim]);
         loss[row] = log_sum[row] - R::of(p.scale) * own;
     }
 }

@@ -1,0 +1,243 @@
+//! The engine's buffers that a model uses, by name.
+
+use std::collections::BTreeMap;
+
+use super::parameters::{Group, Layout};
+use super::{Hyper, Shape};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::kernels::sum_losses::SLOT;
+use crate::kernels::{BufferId, Region};
+
+/// Copies of the shared parameters' gradient that are summed by Adam: the work that a sum over tokens is dealt to.
+pub const SLICES: usize = 8;
+/// Steps whose losses the ring holds; it is read by halves.
+pub const RING: usize = 64;
+/// Steps with a learning rate of their own in Adam's table; by then the bias corrections are 1.
+pub const RATES: usize = 1 << 15;
+
+/// What an encoder block keeps for its backward pass.
+#[derive(Clone, Copy)]
+pub struct BlockBuffers {
+    /// norm of the block's input, and what it was made with
+    pub normed: Region,
+    pub stats: Region,
+    pub qkv: Region,
+    pub mixed: Region,
+    pub log_sum: Region,
+    /// after the attention's residual
+    pub middle: Region,
+    pub middle_normed: Region,
+    pub middle_stats: Region,
+    pub hidden: Region,
+    /// after the feed-forward's residual
+    pub out: Region,
+}
+
+macro_rules! buffers {
+    ($($(#[$meta:meta])* $name:ident: $len:expr),* $(,)?) => {
+        /// Every buffer as a region of its whole. Lengths are for the largest batch.
+        pub struct Buffers {
+            $($(#[$meta])* pub $name: Region,)*
+            pub blocks: Vec<BlockBuffers>,
+            names: BTreeMap<String, Region>,
+        }
+
+        impl Buffers {
+            pub fn new(engine: &mut dyn Engine, shape: Shape, layout: &Layout, capacity: &Capacity) -> Result<Self> {
+                let mut names = BTreeMap::new();
+                let mut make = |name: &str, len: usize| -> Result<Region> {
+                    let len = len.max(1).next_multiple_of(Region::ALIGNMENT);
+                    let region = Region { buffer: engine.allocate(name, len)?, offset: 0, len };
+                    names.insert(name.to_owned(), region);
+                    Ok(region)
+                };
+                let sizes = Sizes::new(shape, layout, capacity);
+                $(let $name = make(stringify!($name), $len(&sizes))?;)*
+                let blocks = (0..shape.blocks).map(|n| {
+                    let mut make = |name: &str, len: usize| make(&format!("blocks.{n}.{name}"), len);
+                    let Sizes { tokens, dim, .. } = sizes;
+                    Ok(BlockBuffers {
+                        normed: make("normed", tokens * dim)?,
+                        stats: make("stats", tokens * 2)?,
+                        qkv: make("qkv", tokens * 3 * dim)?,
+                        mixed: make("mixed", tokens * dim)?,
+                        log_sum: make("log_sum", tokens)?,
+                        middle: make("middle", tokens * dim)?,
+                        middle_normed: make("middle_normed", tokens * dim)?,
+                        middle_stats: make("middle_stats", tokens * 2)?,
+                        hidden: make("hidden", tokens * dim)?,
+                        out: make("out", tokens * dim)?,
+                    })
+                }).collect::<Result<_>>()?;
+                Ok(Buffers { $($name,)* blocks, names })
+            }
+        }
+    };
+}
+
+/// The most of everything that a batch may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    pub tokens: usize,
+    pub sequences: usize,
+    pub examples: usize,
+    pub candidates: usize,
+    /// Scores of a call at evaluation.
+    pub scores: usize,
+}
+
+impl Capacity {
+    pub fn new(shape: Shape, hyper: &Hyper) -> Self {
+        let sequences = if hyper.with_labels() { 2 * hyper.batch } else { hyper.batch };
+        Capacity {
+            tokens: sequences * shape.length,
+            sequences,
+            examples: hyper.batch,
+            candidates: hyper.batch,
+            scores: (sequences * 128).max(1 << 14),
+        }
+    }
+}
+
+struct Sizes {
+    items: usize,
+    dim: usize,
+    intentions: usize,
+    length: usize,
+    shared: usize,
+    tokens: usize,
+    sequences: usize,
+    examples: usize,
+    candidates: usize,
+    scores: usize,
+}
+
+impl Sizes {
+    fn new(shape: Shape, layout: &Layout, capacity: &Capacity) -> Self {
+        let Shape { items, dim, intentions, length, .. } = shape;
+        let Capacity { tokens, sequences, examples, candidates, scores } = *capacity;
+        let shared = layout.len;
+        Sizes { items, dim, intentions, length, shared, tokens, sequences, examples, candidates, scores }
+    }
+
+    /// Rows of the item table that a batch can use.
+    fn rows(&self) -> usize {
+        (self.tokens + self.candidates).min(self.items)
+    }
+}
+
+buffers! {
+    // Parameters and Adam's state.
+    item_table: |s: &Sizes| s.items * s.dim,
+    item_first_moment: |s: &Sizes| s.items * s.dim,
+    item_second_moment: |s: &Sizes| s.items * s.dim,
+    /// the step that each item row is up to date with
+    item_updated: |s: &Sizes| s.items,
+    item_gradient: |s: &Sizes| s.rows() * s.dim,
+    shared: |s: &Sizes| s.shared,
+    shared_first_moment: |s: &Sizes| s.shared,
+    shared_second_moment: |s: &Sizes| s.shared,
+    shared_gradient: |s: &Sizes| SLICES * s.shared,
+    rates: |_: &Sizes| RATES * 2,
+    // The batch.
+    items: |s: &Sizes| s.tokens,
+    positions: |s: &Sizes| s.tokens,
+    owners: |s: &Sizes| s.tokens,
+    offsets: |s: &Sizes| s.sequences + 1,
+    targets: |s: &Sizes| s.candidates,
+    target_offsets: |s: &Sizes| s.examples + 1,
+    rows: |s: &Sizes| s.rows(),
+    row_starts: |s: &Sizes| s.rows() + 1,
+    row_sources: |s: &Sizes| s.tokens + s.candidates,
+    position_starts: |s: &Sizes| s.length + 1,
+    position_sources: |s: &Sizes| s.tokens,
+    // Activations.
+    embedded: |s: &Sizes| s.tokens * s.dim,
+    z: |s: &Sizes| s.tokens * s.dim,
+    encoder_stats: |s: &Sizes| s.tokens * 2,
+    token: |s: &Sizes| s.tokens * s.dim,
+    token_stats: |s: &Sizes| s.tokens * 2,
+    prototype: |s: &Sizes| s.intentions * s.dim,
+    prototype_stats: |s: &Sizes| s.intentions * 2,
+    cluster: |s: &Sizes| s.tokens * s.intentions,
+    placed: |s: &Sizes| s.tokens * s.dim,
+    query_input: |s: &Sizes| s.sequences * s.dim,
+    key_normed: |s: &Sizes| s.tokens * s.dim,
+    key_stats: |s: &Sizes| s.tokens * 2,
+    query: |s: &Sizes| s.sequences * s.dim,
+    query_stats: |s: &Sizes| s.sequences * 2,
+    key: |s: &Sizes| s.tokens * s.dim,
+    weight: |s: &Sizes| s.tokens,
+    total: |s: &Sizes| s.sequences * s.intentions * s.dim,
+    phi: |s: &Sizes| s.sequences * s.intentions * s.dim,
+    phi_stats: |s: &Sizes| s.sequences * s.intentions * 2,
+    // Losses.
+    target: |s: &Sizes| s.candidates * s.dim,
+    item_log_sum: |s: &Sizes| s.examples * s.intentions,
+    example_log_sum: |s: &Sizes| s.examples * s.intentions,
+    item_weight: |s: &Sizes| s.examples * s.intentions,
+    item_positive: |s: &Sizes| s.candidates,
+    item_loss: |s: &Sizes| s.examples,
+    label_log_sum: |s: &Sizes| s.examples * s.intentions,
+    label_weight: |s: &Sizes| s.examples * s.intentions,
+    label_positive: |s: &Sizes| s.examples * s.intentions,
+    pair_loss: |s: &Sizes| s.examples * s.intentions,
+    tau: |_: &Sizes| 1,
+    sums: |_: &Sizes| RING * SLOT,
+    // Gradients of activations.
+    dphi: |s: &Sizes| s.sequences * s.intentions * s.dim,
+    dtotal: |s: &Sizes| s.sequences * s.intentions * s.dim,
+    dtarget: |s: &Sizes| s.candidates * s.dim,
+    dz: |s: &Sizes| s.tokens * s.dim,
+    dcluster: |s: &Sizes| s.tokens * s.intentions,
+    dlogit: |s: &Sizes| s.tokens * s.intentions,
+    dweight: |s: &Sizes| s.tokens,
+    dscore: |s: &Sizes| s.tokens,
+    dprototype_slices: |s: &Sizes| SLICES * ((s.dim + 1) * s.intentions).next_multiple_of(Region::ALIGNMENT),
+    dprototype: |s: &Sizes| s.intentions * s.dim,
+    dquery: |s: &Sizes| s.sequences * s.dim,
+    dquery_input: |s: &Sizes| s.sequences * s.dim,
+    /// of the residual stream
+    dstream: |s: &Sizes| s.tokens * s.dim,
+    /// two places for gradients that the next call uses up
+    da: |s: &Sizes| s.tokens * s.dim,
+    db: |s: &Sizes| s.tokens * s.dim,
+    dqkv: |s: &Sizes| s.tokens * 3 * s.dim,
+    // Evaluation.
+    candidate_items: |s: &Sizes| s.scores,
+    candidate_score: |s: &Sizes| s.scores,
+    candidate_intention: |s: &Sizes| s.scores,
+    truth: |s: &Sizes| s.sequences,
+    truth_score: |s: &Sizes| s.sequences,
+    truth_intention: |s: &Sizes| s.sequences,
+    known_offsets: |s: &Sizes| s.sequences + 1,
+    rank: |s: &Sizes| s.sequences,
+}
+
+impl Buffers {
+    /// The buffer of this name, whole.
+    pub fn named(&self, name: &str) -> Option<Region> {
+        self.names.get(name).copied()
+    }
+
+    /// A group of the shared parameters.
+    pub fn parameters(&self, group: Group) -> Region {
+        Region { offset: group.offset, len: group.len, ..self.shared }
+    }
+
+    /// All slices of a group's gradient: `SLICES` copies, `stride` apart.
+    pub fn gradient(&self, group: Group, stride: usize) -> Region {
+        Region { offset: group.offset, len: (SLICES - 1) * stride + group.len, ..self.shared_gradient }
+    }
+}
+
+/// The first `len` elements of a region.
+pub fn head(region: Region, len: usize) -> Region {
+    Region { len, ..region }
+}
+
+/// A new buffer of `len` elements, as a region.
+pub fn whole(buffer: BufferId, len: usize) -> Region {
+    Region { buffer, offset: 0, len }
+}
