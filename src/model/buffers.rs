@@ -6,8 +6,8 @@ use super::parameters::{Group, Layout};
 use super::{Hyper, Shape};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::kernels::Region;
 use crate::kernels::sum_losses::SLOT;
-use crate::kernels::{BufferId, Region};
 
 /// Copies of the shared parameters' gradient that are summed by Adam: the work that a sum over tokens is dealt to.
 pub const SLICES: usize = 8;
@@ -47,8 +47,7 @@ macro_rules! buffers {
             pub fn new(engine: &mut dyn Engine, shape: Shape, layout: &Layout, capacity: &Capacity) -> Result<Self> {
                 let mut names = BTreeMap::new();
                 let mut make = |name: &str, len: usize| -> Result<Region> {
-                    let len = len.max(1).next_multiple_of(Region::ALIGNMENT);
-                    let region = Region { buffer: engine.allocate(name, len)?, offset: 0, len };
+                    let region = allocate(engine, name, len)?;
                     names.insert(name.to_owned(), region);
                     Ok(region)
                 };
@@ -237,7 +236,8 @@ pub fn head(region: Region, len: usize) -> Region {
     Region { len, ..region }
 }
 
-/// A new buffer of `len` elements, as a region.
-pub fn whole(buffer: BufferId, len: usize) -> Region {
-    Region { buffer, offset: 0, len }
+/// A new buffer of at least `len` elements, whole.
+pub fn allocate(engine: &mut dyn Engine, name: &str, len: usize) -> Result<Region> {
+    let len = len.max(1).next_multiple_of(Region::ALIGNMENT);
+    Ok(Region { buffer: engine.allocate(name, len)?, offset: 0, len })
 }

@@ -3,7 +3,7 @@
 //! The item table has buffers of its own. All other parameters share one buffer, so that one kernel call updates them;
 //! those that one kernel reads together (weight and bias, or query, key and value) lie together as a [`Group`].
 
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Shape, Tensor, Tensors};
