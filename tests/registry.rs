@@ -1,0 +1,171 @@
+//! Every file in shaders/ is a registered kernel that is valid, is bound as the host binds it, keeps to WebGPU's default
+//! limits and has a test.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use naga::proc::Layouter;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, StorageAccess, TypeInner};
+use prismrec::kernels::{Access, KERNELS, Kernel, Scalar, adam, find};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn names_in(directory: &Path, ending: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        let name = file.strip_suffix(ending).unwrap_or_else(|| panic!("{file} does not end in {ending}"));
+        names.insert(name.to_owned());
+    }
+    names
+}
+
+fn parse(kernel: &Kernel) -> Module {
+    naga::front::wgsl::parse_str(kernel.source)
+        .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(kernel.source, kernel.name)))
+}
+
+fn scalar(inner: &TypeInner) -> Option<Scalar> {
+    match inner {
+        TypeInner::Scalar(naga::Scalar::F32) => Some(Scalar::F32),
+        TypeInner::Scalar(naga::Scalar::U32) | TypeInner::Atomic(naga::Scalar::U32) => Some(Scalar::U32),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_shader_is_registered_once() {
+    let files = names_in(&folder("shaders"), ".wgsl");
+    let registered: BTreeSet<String> = KERNELS.iter().map(|kernel| kernel.name.to_owned()).collect();
+    assert_eq!(files, registered, "shaders/ (left) and kernels::KERNELS (right)");
+    assert_eq!(registered.len(), KERNELS.len(), "a kernel is registered twice");
+    for kernel in KERNELS {
+        let file = folder("shaders").join(format!("{}.wgsl", kernel.name));
+        assert_eq!(std::fs::read_to_string(file).unwrap(), kernel.source, "{}", kernel.name);
+        assert!(std::ptr::eq(find(kernel.name).unwrap(), *kernel));
+    }
+    assert!(find("no_such_kernel").is_none());
+}
+
+#[test]
+fn every_shader_is_valid() {
+    for kernel in KERNELS {
+        let module = parse(kernel);
+        // No capabilities: nothing beyond what WebGPU has by default.
+        if let Err(e) = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module) {
+            panic!("{}", e.emit_to_string_with_path(kernel.source, kernel.name));
+        }
+    }
+}
+
+#[test]
+fn every_shader_has_the_parameters_and_bindings_of_its_declaration() {
+    for kernel in KERNELS {
+        let module = parse(kernel);
+        let mut params = None;
+        let mut storage: Vec<(u32, String, Access, Scalar)> = Vec::new();
+        for (_, variable) in module.global_variables.iter() {
+            let Some(binding) = variable.binding else { continue };
+            assert_eq!(binding.group, 0, "{}", kernel.name);
+            let inner = &module.types[variable.ty].inner;
+            match variable.space {
+                AddressSpace::Uniform => {
+                    let TypeInner::Struct { members, .. } = inner else { panic!("{}: params", kernel.name) };
+                    assert_eq!((binding.binding, variable.name.as_deref()), (0, Some("params")), "{}", kernel.name);
+                    assert_eq!(module.types[variable.ty].name.as_deref(), Some("Params"), "{}", kernel.name);
+                    let fields: Vec<_> = members
+                        .iter()
+                        .map(|m| (m.name.clone().unwrap(), scalar(&module.types[m.ty].inner), m.offset))
+                        .collect();
+                    assert!(params.replace(fields).is_none(), "{}: two uniform bindings", kernel.name);
+                }
+                AddressSpace::Storage { access } => {
+                    let TypeInner::Array { base, .. } = *inner else { panic!("{}: {variable:?}", kernel.name) };
+                    let access = if access.contains(StorageAccess::STORE) { Access::write } else { Access::read };
+                    let element = scalar(&module.types[base].inner).expect("f32 or u32");
+                    storage.push((binding.binding, variable.name.clone().unwrap(), access, element));
+                }
+                _ => panic!("{}: {variable:?}", kernel.name),
+            }
+        }
+        let want: Vec<_> =
+            (0u32..).zip(kernel.params).map(|(i, &(name, element))| (name.to_owned(), Some(element), 4 * i)).collect();
+        assert_eq!(
+            params.unwrap_or_default(),
+            want,
+            "{}: Params of the shader (left) and of Rust (right)",
+            kernel.name
+        );
+        storage.sort_by_key(|binding| binding.0);
+        let want: Vec<_> = (1u32..)
+            .zip(kernel.bindings)
+            .map(|(i, binding)| (i, binding.name.to_owned(), binding.access, binding.scalar))
+            .collect();
+        assert_eq!(storage, want, "{}: bindings of the shader (left) and of Rust (right)", kernel.name);
+    }
+}
+
+#[test]
+fn every_shader_keeps_to_the_default_limits_of_webgpu() {
+    for kernel in KERNELS {
+        let module = parse(kernel);
+        let [entry] = &module.entry_points[..] else { panic!("{}: one entry point", kernel.name) };
+        assert_eq!(entry.name, "main", "{}", kernel.name);
+        let [x, y, z] = entry.workgroup_size;
+        assert!(x * y * z <= 256 && z <= 64, "{}: {:?} invocations", kernel.name, entry.workgroup_size);
+        assert!(kernel.bindings.len() <= 8, "{}: {} storage buffers", kernel.name, kernel.bindings.len());
+        let mut layouts = Layouter::default();
+        layouts.update(module.to_ctx()).unwrap();
+        let shared: u32 = module
+            .global_variables
+            .iter()
+            .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup)
+            .map(|(_, variable)| layouts[variable.ty].size.next_multiple_of(16))
+            .sum();
+        assert!(shared <= 16_384, "{}: {shared} bytes of group memory", kernel.name);
+    }
+}
+
+/// The part of a shader from `start` up to and with `end`.
+fn part<'a>(source: &'a str, start: &str, end: &str) -> Option<&'a str> {
+    let part = &source[source.find(start)?..];
+    Some(&part[..part.find(end).unwrap() + end.len()])
+}
+
+#[test]
+fn copies_in_shaders_are_the_same() {
+    let mut masks = BTreeSet::new();
+    let mut optimisers = BTreeSet::new();
+    for kernel in KERNELS {
+        let drops = kernel.params.iter().any(|(name, _)| *name == "drop_key");
+        let mask = part(kernel.source, "fn drop_factor", "\n}\n");
+        assert_eq!(drops, mask.is_some(), "{}: drop_factor belongs where there is a drop_key", kernel.name);
+        masks.extend(mask);
+        optimisers.extend(part(kernel.source, "const BETA1", "const EPSILON = 1e-8;\n"));
+    }
+    assert_eq!(masks.len(), 1, "{masks:#?}");
+    let constants = format!(
+        "const BETA1 = {};\nconst BETA2 = {};\nconst EPSILON = {:e};\n",
+        adam::BETA1,
+        adam::BETA2,
+        adam::EPSILON
+    );
+    assert_eq!(optimisers, BTreeSet::from([constants.as_str()]));
+}
+
+/// Tint refuses what naga lets pass, such as barriers in control flow that is not uniform.
+#[test]
+fn every_shader_is_valid_for_tint_where_it_is_installed() {
+    for kernel in KERNELS {
+        let file = folder("shaders").join(format!("{}.wgsl", kernel.name));
+        match Command::new("tint").args(["-f", "wgsl", "-o", "/dev/null"]).arg(file).output() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return println!("tint is not installed"),
+            Err(e) => panic!("tint: {e}"),
+            Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+}
