@@ -1,11 +1,16 @@
 //! Engines run lists of kernel calls on named buffers: `gpu` records and submits them, `cpu` walks their twins.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::{BufferId, Call, Region};
 
+pub mod adapter;
 pub mod cpu;
 pub mod gpu;
 pub mod split;
+
+pub use adapter::{AdapterKind, AdapterSummary, adapters};
+pub use gpu::Checks;
+pub use split::{First, Split};
 
 /// What an engine runs on, for the log and the run's record.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -58,4 +63,55 @@ pub trait Engine {
 
     /// The elements of a read begun earlier; `None` where it is not done and `wait` is false.
     fn collect(&mut self, pending: &PendingRead, wait: bool) -> Result<Option<Vec<u32>>>;
+}
+
+/// Which engine is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineChoice {
+    /// A discrete or integrated GPU if there is one, else the CPU engine.
+    #[default]
+    Auto,
+    /// WGSL kernels on the best adapter, even one that computes on the CPU.
+    Gpu,
+    /// Rust twins on the CPU.
+    Cpu,
+}
+
+/// What decides the engine that [`open`] gives.
+#[derive(Clone, Debug, Default)]
+pub struct EngineRequest {
+    pub choice: EngineChoice,
+    /// Part of the name of the adapter to take, in any case of letters; the only way beside [`EngineChoice::Gpu`] to an
+    /// adapter that computes on the CPU.
+    pub adapter: Option<String>,
+    /// Threads of the CPU engine; 0 takes all cores.
+    pub threads: usize,
+    /// Debugging: run a part of the kernels on the CPU and the rest on the GPU.
+    pub split: Option<Split>,
+    pub checks: Checks,
+}
+
+/// The engine that was asked for.
+///
+/// # Errors
+/// Where no adapter is as asked for (the message lists those there are, or says what to install), the settings
+/// contradict each other, or the device or the threads cannot be had.
+pub fn open(request: &EngineRequest) -> Result<Box<dyn Engine>> {
+    let EngineRequest { choice, adapter, threads, split, checks } = request;
+    if let (EngineChoice::Cpu, Some(name)) = (choice, adapter) {
+        return Err(Error::Setting(format!("--engine cpu takes no adapter: leave out --adapter {name}")));
+    }
+    let Some(split) = split else {
+        return Ok(match adapter::choose(*choice, adapter.as_deref())? {
+            Some(adapter) => Box::new(gpu::GpuEngine::new(&adapter, *checks)?),
+            None => Box::new(cpu::CpuEngine::new(*threads)?),
+        });
+    };
+    if *choice == EngineChoice::Cpu {
+        return Err(Error::Setting(format!("--split {split} takes both engines: leave out --engine cpu")));
+    }
+    let adapter = adapter::choose(EngineChoice::Gpu, adapter.as_deref())?.ok_or_else(adapter::none_found)?;
+    let gpu = gpu::GpuEngine::new(&adapter, *checks)?;
+    Ok(Box::new(split::SplitEngine::new(split.clone(), cpu::CpuEngine::new(*threads)?, gpu)))
 }
