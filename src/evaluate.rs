@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::data::batch::PositionFrom;
+use crate::data::batch::{Packed, PositionFrom, Segments};
 use crate::data::negatives::Negatives;
+use crate::data::pack::pack_sequences;
 use crate::data::read::Counts;
 use crate::data::split::{Part, Split};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
 
 /// Items that the truth is ranked against in the `sampled` protocol.
@@ -62,15 +63,25 @@ pub struct Evaluator {
     options: Options,
     /// Users evaluated, ascending.
     users: Vec<u32>,
-    /// Empty but for the `sampled` protocol.
+    /// Of each of `users`, in the `sampled` protocol.
     negatives: Option<Negatives>,
 }
 
 impl Evaluator {
+    /// Draws users and negatives.
+    ///
     /// # Errors
     /// Where no user can be evaluated.
-    pub fn new(_split: Arc<Split>, _part: Part, _protocol: Protocol, _options: Options) -> Result<Evaluator> {
-        todo!()
+    pub fn new(split: Arc<Split>, part: Part, protocol: Protocol, options: Options) -> Result<Evaluator> {
+        let users = split.evaluated_users(options.users, options.seed);
+        if users.is_empty() {
+            return Err(Error::Data("no user can be evaluated: none has 3 items or more".into()));
+        }
+        let negatives = match protocol {
+            Protocol::Sampled => Some(Negatives::draw(&split, part, &users, NEGATIVES, options.seed)),
+            Protocol::Full => None,
+        };
+        Ok(Evaluator { split, part, protocol, options, users, negatives })
     }
 
     /// Number of users evaluated.
@@ -82,8 +93,121 @@ impl Evaluator {
     ///
     /// # Errors
     /// Where the model has another number of items than the data, or its engine fails.
-    pub fn run(&self, _model: &mut Model, _progress: &mut dyn FnMut(usize)) -> Result<Evaluation> {
-        let _ = (&self.split, self.part, self.protocol, self.options, &self.negatives);
-        todo!()
+    pub fn run(&self, model: &mut Model, progress: &mut dyn FnMut(usize)) -> Result<Evaluation> {
+        let counts = self.split.counts();
+        if model.shape().items != counts.items {
+            return Err(Error::Data(format!(
+                "the model has {} items and the data {}: evaluate on the data that it was trained on",
+                model.shape().items,
+                counts.items
+            )));
+        }
+        let mut ranks = Vec::with_capacity(self.users.len());
+        for block in self.users.chunks(model.evaluation_batch()) {
+            let histories: Vec<&[u32]> = block.iter().map(|&user| self.split.history(user, self.part)).collect();
+            let truth: Vec<u32> = block.iter().map(|&user| self.split.truth(user, self.part)).collect();
+            let packed = pack_sequences(&histories, model.shape().length, self.options.position_from);
+            match &self.negatives {
+                Some(negatives) => {
+                    let negatives: Vec<&[u32]> =
+                        (ranks.len()..ranks.len() + block.len()).map(|user| negatives.of(user)).collect();
+                    sampled_ranks(model, &packed, &truth, &negatives, &mut ranks)?;
+                }
+                None => {
+                    let known = self.known(&histories);
+                    let higher = model.catalogue_ranks(&packed, &truth, &known)?;
+                    ranks.extend(higher.into_iter().enumerate().map(|(s, rank)| {
+                        let known = &known.sources[known.starts[s] as usize..known.starts[s + 1] as usize];
+                        let out = known.len() - usize::from(known.contains(&truth[s]));
+                        Rank { rank, competitors: (counts.items - 1 - out) as u32 }
+                    }));
+                }
+            }
+            progress(ranks.len());
+        }
+        Ok(Evaluation {
+            protocol: self.protocol,
+            part: self.part,
+            users: ranks.len(),
+            competitors: ranks.iter().map(|rank| rank.competitors).min().unwrap_or(0),
+            counts,
+            metrics: metrics(&ranks, self.protocol),
+        })
     }
+
+    /// The items that do not compete with each history's truth.
+    fn known(&self, histories: &[&[u32]]) -> Segments {
+        let mut known = Segments { starts: vec![0], sources: Vec::new() };
+        for history in histories {
+            if self.options.exclude_known {
+                let mut items = history.to_vec();
+                items.sort_unstable();
+                items.dedup();
+                known.sources.extend(items);
+            }
+            known.starts.push(known.sources.len() as u32);
+        }
+        known
+    }
+}
+
+/// Ranks each sequence's truth among its own negatives.
+fn sampled_ranks(
+    model: &mut Model,
+    sequences: &Packed,
+    truth: &[u32],
+    negatives: &[&[u32]],
+    ranks: &mut Vec<Rank>,
+) -> Result<()> {
+    // As wide for all: what a user lacks is filled up and not looked at.
+    let width = 1 + negatives.iter().map(|negatives| negatives.len()).max().unwrap_or(0);
+    let mut candidates = Vec::with_capacity(truth.len() * width);
+    for (&truth, negatives) in truth.iter().zip(negatives) {
+        candidates.push(truth);
+        candidates.extend_from_slice(negatives);
+        candidates.resize(candidates.len().next_multiple_of(width), truth);
+    }
+    let (scores, _) = model.candidate_scores(sequences, &candidates)?;
+    ranks.extend(scores.chunks_exact(width).zip(negatives).map(|(scores, negatives)| {
+        let others = &scores[1..=negatives.len()];
+        Rank { rank: rank(scores[0], others), competitors: others.len() as u32 }
+    }));
+    Ok(())
+}
+
+/// The place of a truth among those it competes with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rank {
+    /// Competitors that are ahead; 0 is the best.
+    pub rank: u32,
+    pub competitors: u32,
+}
+
+/// How many of `others` are ahead of the truth: those with as high a score, too, and those whose score is not finite. All
+/// are ahead of a truth whose own score is not finite.
+pub fn rank(truth: f32, others: &[f32]) -> u32 {
+    let ahead = |&&score: &&f32| !truth.is_finite() || !score.is_finite() || score >= truth;
+    others.iter().filter(ahead).count() as u32
+}
+
+/// Means over users: Recall@n (the truth is among the first n), NDCG@n (1 / log2(place + 1) where it is, places from 1),
+/// MRR (1 / place) and AUC (the share of competitors behind the truth; 1 where there are none).
+pub fn metrics(ranks: &[Rank], protocol: Protocol) -> Metrics {
+    let mean = |of: &dyn Fn(Rank) -> f64| ranks.iter().map(|&rank| of(rank)).sum::<f64>() / ranks.len() as f64;
+    let first: &[u32] = match protocol {
+        Protocol::Sampled => &[1, 5, 10],
+        Protocol::Full => &[1, 5, 10, 20, 100],
+    };
+    let mut metrics = Metrics::new();
+    for &n in first {
+        metrics.insert(format!("recall@{n}"), mean(&|at| f64::from(u8::from(at.rank < n))));
+    }
+    // NDCG@1 is Recall@1.
+    for &n in &first[1..] {
+        let gain = |at: Rank| if at.rank < n { 1.0 / (f64::from(at.rank) + 2.0).log2() } else { 0.0 };
+        metrics.insert(format!("ndcg@{n}"), mean(&gain));
+    }
+    metrics.insert("mrr".into(), mean(&|at| 1.0 / (f64::from(at.rank) + 1.0)));
+    metrics.insert("auc".into(), mean(&|at| 1.0 - f64::from(at.rank) / f64::from(at.competitors.max(1))));
+    metrics
 }

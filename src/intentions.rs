@@ -1,9 +1,16 @@
 //! How well a model's intentions match known categories.
 
+use rand::seq::SliceRandom;
+
 use crate::data::batch::PositionFrom;
+use crate::data::pack::pack_sequences;
 use crate::data::split::Split;
+use crate::data::{Stream, stream};
 use crate::error::Result;
 use crate::model::Model;
+
+/// Shuffles that the baseline is the mean over.
+const SHUFFLES: usize = 10;
 
 /// Normalised mutual information between intentions and categories.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -15,17 +22,65 @@ pub struct Recovery {
     pub tokens: usize,
 }
 
-/// Compares each token's intention, argmax_k p_{k|i} (eq. 8), with the category of its item, over all training parts.
-/// The baseline deals the categories out to the items anew.
+/// Compares each token's intention, argmax_k p_{k|i} (eq. 8), with the category of its item (`categories`, `[items]`),
+/// over all training parts. Tokens rather than items are compared: p_{k|i} depends on what came before an item. The
+/// baseline deals the categories out to the items anew, drawn from `seed`.
 ///
 /// # Errors
 /// Where the engine fails.
 pub fn recovery(
-    _model: &mut Model,
-    _split: &Split,
-    _categories: &[u32],
-    _position_from: PositionFrom,
-    _seed: u64,
+    model: &mut Model,
+    split: &Split,
+    categories: &[u32],
+    position_from: PositionFrom,
+    seed: u64,
 ) -> Result<Recovery> {
-    todo!()
+    let intentions = model.shape().intentions;
+    // Tokens of each item in each intention, `[items, intentions]`.
+    let mut tokens = vec![0_u64; categories.len() * intentions];
+    let users: Vec<u32> = (0..split.counts().users as u32).collect();
+    for block in users.chunks(model.evaluation_batch()) {
+        let sequences: Vec<&[u32]> = block.iter().map(|&user| split.training(user)).collect();
+        let packed = pack_sequences(&sequences, model.shape().length, position_from);
+        let clusters = model.clusters(&packed)?;
+        for (&item, shares) in packed.items.iter().zip(clusters.chunks_exact(intentions)) {
+            let best = (1..intentions).fold(0, |best, k| if shares[k] > shares[best] { k } else { best });
+            tokens[item as usize * intentions + best] += 1;
+        }
+    }
+    let kinds = categories.iter().max().map_or(0, |&last| last as usize + 1);
+    let compare = |categories: &[u32]| {
+        let mut table = vec![0; kinds * intentions];
+        for (&category, tokens) in categories.iter().zip(tokens.chunks_exact(intentions)) {
+            let row = &mut table[category as usize * intentions..][..intentions];
+            row.iter_mut().zip(tokens).for_each(|(sum, n)| *sum += n);
+        }
+        normalised_mutual_information(&table, intentions)
+    };
+    let mut rng = stream(seed, Stream::ShuffledCategories);
+    let mut dealt = categories.to_vec();
+    let shuffled: f64 = (0..SHUFFLES)
+        .map(|_| {
+            dealt.shuffle(&mut rng);
+            compare(&dealt)
+        })
+        .sum();
+    Ok(Recovery {
+        nmi: compare(categories),
+        nmi_shuffled: shuffled / SHUFFLES as f64,
+        tokens: tokens.iter().sum::<u64>() as usize,
+    })
+}
+
+/// Mutual information of a table of counts (`columns` wide), over the mean of its two entropies: 1 where rows and columns
+/// say the same, 0 where they are independent or where one of them says nothing.
+pub fn normalised_mutual_information(table: &[u64], columns: usize) -> f64 {
+    let total = table.iter().sum::<u64>() as f64;
+    let entropy = |counts: &mut dyn Iterator<Item = u64>| -> f64 {
+        counts.filter(|&n| n > 0).map(|n| n as f64 / total).map(|p| -p * p.ln()).sum()
+    };
+    let rows = entropy(&mut table.chunks_exact(columns).map(|row| row.iter().sum()));
+    let cols = entropy(&mut (0..columns).map(|column| table[column..].iter().step_by(columns).sum()));
+    let both = entropy(&mut table.iter().copied());
+    if rows == 0.0 || cols == 0.0 { 0.0 } else { ((rows + cols - both) / (0.5 * (rows + cols))).max(0.0) }
 }

@@ -15,22 +15,24 @@ use rand_chacha::ChaCha8Rng;
 /// What random numbers are drawn for. Each purpose has streams of its own, so that one more draw here changes nothing
 /// there; the initial parameters' begin at 2^32.
 #[derive(Clone, Copy)]
-enum Stream {
+pub(crate) enum Stream {
     Epoch(u32),
     /// Part 0 or 1, user.
     Negatives(u32, u32),
     EvaluatedUsers,
     Generator,
+    ShuffledCategories,
 }
 
 /// The generator of one stream of `seed`.
-fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
+pub(crate) fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(match stream {
         Stream::Epoch(epoch) => u64::from(epoch),
         Stream::Negatives(part, user) => ((2 + u64::from(part)) << 32) + u64::from(user),
         Stream::EvaluatedUsers => 4 << 32,
         Stream::Generator => 5 << 32,
+        Stream::ShuffledCategories => 6 << 32,
     });
     rng
 }

@@ -83,6 +83,15 @@ impl Split {
         }
     }
 
+    /// How often each item occurs, in all parts, `[items]`.
+    pub fn frequency(&self) -> Vec<u32> {
+        let mut frequency = vec![0; self.interactions.items.len()];
+        for &item in &self.interactions.clicks {
+            frequency[item as usize] += 1;
+        }
+        frequency
+    }
+
     /// What an evaluated user had met before the held-out item, in order of time.
     pub fn history(&self, user: u32, part: Part) -> &[u32] {
         let all = self.interactions.sequence(user);
