@@ -595,7 +595,20 @@ fn seq2item_loss() {
         let offsets = offsets(&own);
         let (examples, candidates) = (own.len(), *offsets.last().unwrap() as usize);
         let sizes = Contrastive { rows: examples * intentions, candidates, first_candidate: 0, dim };
-        let (phi, candidate) = (random.reals(sizes.rows * dim), random.reals(candidates * dim));
+        let phi = random.reals(sizes.rows * dim);
+        // No two intentions may be best to within a difference's step: there eq. 6 has a kink.
+        let candidate = loop {
+            let candidate = random.reals(candidates * dim);
+            let close = (0..candidates).any(|n| {
+                let mine = &phi[owners(&offsets)[n] as usize * intentions * dim..][..intentions * dim];
+                let mut scores: Vec<f64> = mine.chunks(dim).map(|phi| dot(phi, &candidate[n * dim..][..dim])).collect();
+                scores.sort_by(f64::total_cmp);
+                intentions > 1 && scores[intentions - 1] - scores[intentions - 2] < 1e-3
+            });
+            if !close {
+                break candidate;
+            }
+        };
         let params = seq2item_loss::Params {
             examples: examples as u32,
             dim: dim as u32,
