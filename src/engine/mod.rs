@@ -6,10 +6,11 @@ use crate::kernels::{BufferId, Call, Region};
 pub mod adapter;
 pub mod cpu;
 pub mod gpu;
+mod pipeline;
 pub mod split;
 
 pub use adapter::{AdapterKind, AdapterSummary, adapters};
-pub use gpu::Checks;
+pub use pipeline::Checks;
 pub use split::{First, Split};
 
 /// What an engine runs on, for the log and the run's record.

@@ -1,0 +1,128 @@
+//! A kernel made ready to run on a device: its compute pipeline and the bind groups it was given so far.
+
+use std::collections::HashMap;
+
+use crate::kernels::{Access, BufferId, Kernel, Region};
+
+/// Whether shaders check their indices, bound their loops and clear group memory, as browsers have them do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Checks {
+    Checked,
+    /// Without: several times fewer instructions in the inner loops.
+    Unchecked,
+}
+
+impl Default for Checks {
+    /// Checked in debug builds alone.
+    fn default() -> Self {
+        if cfg!(debug_assertions) { Checks::Checked } else { Checks::Unchecked }
+    }
+}
+
+/// Everything of a kernel that is made once. All of it bears the kernel's name.
+pub(super) struct Pipeline {
+    kernel: &'static Kernel,
+    layout: wgpu::BindGroupLayout,
+    pipeline: wgpu::ComputePipeline,
+    bind_groups: HashMap<Vec<Region>, wgpu::BindGroup>,
+}
+
+impl Pipeline {
+    /// Compiles the kernel. Errors go to the device.
+    pub fn new(device: &wgpu::Device, kernel: &'static Kernel, checks: Checks) -> Self {
+        let label = Some(kernel.name);
+        let source = wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(kernel.source.into()) };
+        let module = match checks {
+            Checks::Checked => device.create_shader_module(source),
+            // SAFETY: the kernels index inside the regions they are bound to, divide by parameters that are not 0, and
+            // their loops end: the kernel tests run each of them checked, and compare it with its twin, which Rust
+            // checks. Regions lie inside their buffers, or wgpu refuses the bind group.
+            Checks::Unchecked => unsafe {
+                device.create_shader_module_trusted(source, wgpu::ShaderRuntimeChecks::unchecked())
+            },
+        };
+        let entry = |binding, ty, has_dynamic_offset, min_binding_size| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size },
+            count: None,
+        };
+        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, params_size(kernel))];
+        for (binding, i) in kernel.bindings.iter().zip(1..) {
+            let ty = wgpu::BufferBindingType::Storage { read_only: binding.access == Access::read };
+            entries.push(entry(i, ty, false, None));
+        }
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: checks == Checks::Checked,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        Pipeline { kernel, layout, pipeline, bind_groups: HashMap::new() }
+    }
+
+    /// Makes the bind group for these regions, if there is none yet. `params` is the buffer of the calls' parameters,
+    /// bound with a dynamic offset.
+    pub fn bind<'a>(
+        &mut self,
+        device: &wgpu::Device,
+        regions: &[Region],
+        params: &wgpu::Buffer,
+        buffer: impl Fn(BufferId) -> &'a wgpu::Buffer,
+    ) {
+        if self.bind_groups.contains_key(regions) {
+            return;
+        }
+        let resource =
+            |buffer, offset, size| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
+        let mut entries =
+            vec![wgpu::BindGroupEntry { binding: 0, resource: resource(params, 0, params_size(self.kernel)) }];
+        for (region, binding) in regions.iter().zip(1..) {
+            // An empty region is nothing to read, but must be bound.
+            let size = wgpu::BufferSize::new(4 * region.len.max(1) as u64);
+            let resource = resource(buffer(region.buffer), 4 * region.offset as u64, size);
+            entries.push(wgpu::BindGroupEntry { binding, resource });
+        }
+        let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(self.kernel.name),
+            layout: &self.layout,
+            entries: &entries,
+        });
+        self.bind_groups.insert(regions.to_vec(), bind_group);
+    }
+
+    pub fn compute(&self) -> &wgpu::ComputePipeline {
+        &self.pipeline
+    }
+
+    /// What [`bind`](Self::bind) made for these regions.
+    pub fn bind_group(&self, regions: &[Region]) -> &wgpu::BindGroup {
+        &self.bind_groups[regions]
+    }
+
+    /// How many bind groups there are.
+    pub fn bind_groups(&self) -> usize {
+        self.bind_groups.len()
+    }
+
+    /// Lets go of all bind groups.
+    pub fn forget_bind_groups(&mut self) {
+        self.bind_groups.clear();
+    }
+}
+
+/// Bytes of a kernel's parameters as a uniform binding has them.
+fn params_size(kernel: &Kernel) -> Option<wgpu::BufferSize> {
+    wgpu::BufferSize::new((4 * kernel.params.len()).next_multiple_of(16) as u64)
+}
