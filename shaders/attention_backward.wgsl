@@ -37,7 +37,7 @@ var<workgroup> values: array<f32, 264>;
 var<workgroup> outputs: array<f32, 264>; // do
 var<workgroup> shares: array<f32, 64>; // mask_ij p_ij, [query, key]
 var<workgroup> dscores: array<f32, 64>; // ds_ij / sqrt(D), [query, key]
-var<workgroup> alongs: array<f32, 64>; // parts of do_i . o_i, [query, lane]
+var<workgroup> mixtures: array<f32, 264>; // o
 
 // The same in every shader that drops out; src/kernels/dropout.rs says what it is.
 fn drop_factor(below: u32, scale: f32, key: u32, element: u32) -> f32 {
@@ -71,19 +71,8 @@ fn main(
     let c = invocation % BLOCK;
     for (var first = 0u; first < tokens; first += BLOCK) {
         let rows = min(BLOCK, tokens - first);
+        // do . o of query r, summed just as do . v is, with the first keys: where one share is 1, the two are to cancel.
         var along = 0.0;
-        if r < rows {
-            for (var d = c; d < dim; d += BLOCK) {
-                let element = (begin + first + r) * dim + d;
-                along += doutput(element) * mixed[element];
-            }
-        }
-        alongs[invocation] = along;
-        workgroupBarrier();
-        along = 0.0; // do . o of query r
-        for (var i = 0u; i < BLOCK; i++) {
-            along += alongs[r * BLOCK + i];
-        }
         // Element (row, columns 64 g + invocation) is dquery[8 g + row].
         var dquery: array<f32, 32>;
         for (var e = 0u; e < 32u; e++) {
@@ -101,10 +90,12 @@ fn main(
                     var k = 0.0;
                     var v = 0.0;
                     var o = 0.0;
+                    var mixture = 0.0;
                     if d < dim {
                         if first + row < tokens {
                             q = qkv[(begin + first + row) * wide + d];
                             o = doutput((begin + first + row) * dim + d);
+                            mixture = mixed[(begin + first + row) * dim + d];
                         }
                         if start + row < tokens {
                             k = qkv[(begin + start + row) * wide + dim + d];
@@ -116,11 +107,17 @@ fn main(
                     keys[at] = k;
                     values[at] = v;
                     outputs[at] = o;
+                    mixtures[at] = mixture;
                 }
                 workgroupBarrier();
                 for (var d = 0u; d < SLAB; d++) {
                     score += queries[r * 33u + d] * keys[c * 33u + d];
                     dshare += outputs[r * 33u + d] * values[c * 33u + d];
+                }
+                if start == 0u {
+                    for (var d = 0u; d < SLAB; d++) {
+                        along += outputs[r * 33u + d] * mixtures[r * 33u + d];
+                    }
                 }
             }
             var share = 0.0;

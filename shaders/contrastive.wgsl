@@ -1,4 +1,5 @@
-// log_sum[r] = ln(sum over candidates n of exp(scale * query_r . candidate_n)), the denominators of eq. 3 and 6
+// normaliser[r] = (m, l): the sum over candidates n of exp(scale * query_r . candidate_n) is exp(m + l), with the
+// largest score m; the denominators of eq. 3 and 6
 //
 // A workgroup holds 32 query rows and walks the candidates 32 at a time. Scores are made from slabs of 16 dimensions in
 // group memory: invocation (i, j) of 8 x 8 has rows 4 i .. + 3 and candidates 4 j .. + 3 of a tile, keeps the running
@@ -16,7 +17,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> query: array<f32>; // [rows, dim]
 @group(0) @binding(2) var<storage, read> candidate: array<f32>; // row first_candidate + n is n: [.., dim]
-@group(0) @binding(3) var<storage, read_write> log_sum: array<f32>; // [rows]
+@group(0) @binding(3) var<storage, read_write> normaliser: array<f32>; // [rows, 2]
 
 const TILE = 32u;
 const SLAB = 16u;
@@ -93,6 +94,7 @@ fn main(
         for (var lane = 0u; lane < 8u; lane++) {
             sum += totals[invocation * 8u + lane] * exp(peaks[invocation * 8u + lane] - highest);
         }
-        log_sum[first + invocation] = highest + log(sum);
+        normaliser[2u * (first + invocation)] = highest;
+        normaliser[2u * (first + invocation) + 1u] = log(sum);
     }
 }

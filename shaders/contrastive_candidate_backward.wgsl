@@ -1,4 +1,4 @@
-// dcandidate_n = scale * sum over r of (weight_r exp(score_rn - log_sum_r) - [r = positive_n]) query_r
+// dcandidate_n = scale * sum over r of (weight_r exp(score_rn - m_r - l_r) - [r = positive_n]) query_r
 //
 // Group (n, c) makes columns 64 c .. + 63 of the gradient of 32 candidates, from 32 rows at a time. Scores are made
 // from slabs of 16 dimensions in group memory, invocation (i, j) of 8 x 8 has rows 4 i .. + 3 and candidates 4 j .. + 3;
@@ -16,7 +16,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> query: array<f32>; // [rows, dim]
 @group(0) @binding(2) var<storage, read> candidate: array<f32>; // row first_candidate + n is n: [.., dim]
-@group(0) @binding(3) var<storage, read> log_sum: array<f32>; // [rows]
+@group(0) @binding(3) var<storage, read> normaliser: array<f32>; // m and l of each row, [rows, 2]
 @group(0) @binding(4) var<storage, read> weight: array<f32>; // [rows]
 @group(0) @binding(5) var<storage, read> positive: array<u32>; // row, or 0xffffffff: [candidates]
 @group(0) @binding(6) var<storage, read_write> dcandidate: array<f32>; // row first_candidate + n is n: [.., dim]
@@ -77,7 +77,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 let row = first + 4u * i + r;
                 var share = 0.0;
                 if n < params.candidates && row < params.rows {
-                    share = weight[row] * exp(scores[c][r] * params.scale - log_sum[row]);
+                    share = weight[row] * exp(scores[c][r] * params.scale - normaliser[2u * row] - normaliser[2u * row + 1u]);
                     if positive[n] == row {
                         share -= 1.0;
                     }

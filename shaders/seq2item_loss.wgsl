@@ -1,5 +1,5 @@
-// Eq. 6 of every example b: log_b = ln(sum over its K rows of exp(log_sum)), loss_b = sum over its own candidates n of
-// log_b - max over k of scale * phi_bk . candidate_n; marks the best row of each candidate.
+// Eq. 6 of every example b: the denominator exp(m_b + l_b), the sum of its K rows' own; loss_b = sum over its own
+// candidates n of m_b + l_b - max over k of scale * phi_bk . candidate_n; marks the best row of each candidate.
 //
 // One invocation an example. Parameters: kernels::seq2item_loss::Params.
 
@@ -14,9 +14,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> phi: array<f32>; // [examples, intentions, dim]
 @group(0) @binding(2) var<storage, read> candidate: array<f32>; // [candidates, dim]
 @group(0) @binding(3) var<storage, read> offsets: array<u32>; // own candidates, [examples + 1]
-@group(0) @binding(4) var<storage, read> log_sum: array<f32>; // [examples, intentions]
+@group(0) @binding(4) var<storage, read> normaliser: array<f32>; // [examples, intentions, 2]
 @group(0) @binding(5) var<storage, read_write> loss: array<f32>; // [examples]
-@group(0) @binding(6) var<storage, read_write> example_log_sum: array<f32>; // [examples, intentions]
+@group(0) @binding(6) var<storage, read_write> example_normaliser: array<f32>; // m_b and l_b, [examples, intentions, 2]
 @group(0) @binding(7) var<storage, read_write> weight: array<f32>; // own candidates, [examples, intentions]
 @group(0) @binding(8) var<storage, read_write> positive: array<u32>; // [candidates]
 
@@ -32,15 +32,15 @@ fn main(
     }
     let first = b * params.intentions;
     let end = first + params.intentions;
-    var peak = log_sum[first];
+    var peak = normaliser[2u * first];
     for (var row = first + 1u; row < end; row++) {
-        peak = max(peak, log_sum[row]);
+        peak = max(peak, normaliser[2u * row]);
     }
     var sum = 0.0;
     for (var row = first; row < end; row++) {
-        sum += exp(log_sum[row] - peak);
+        sum += exp(normaliser[2u * row] - peak + normaliser[2u * row + 1u]);
     }
-    let log_b = peak + log(sum);
+    let log_sum = log(sum);
     var total = 0.0;
     for (var n = offsets[b]; n < offsets[b + 1u]; n++) {
         var best = 0.0;
@@ -57,11 +57,12 @@ fn main(
             }
         }
         positive[n] = best_row;
-        total += log_b - best;
+        total += log_sum + (peak - best);
     }
     loss[b] = total;
     for (var row = first; row < end; row++) {
-        example_log_sum[row] = log_b;
+        example_normaliser[2u * row] = peak;
+        example_normaliser[2u * row + 1u] = log_sum;
         weight[row] = f32(offsets[b + 1u] - offsets[b]);
     }
 }

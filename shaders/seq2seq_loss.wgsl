@@ -1,4 +1,4 @@
-// loss[r] = log_sum[r] - scale * phi_r . label_r (eq. 3)
+// loss[r] = m_r + l_r - scale * phi_r . label_r (eq. 3)
 //
 // One invocation a row (example, intention). Parameters: kernels::seq2seq_loss::Params.
 
@@ -12,7 +12,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> phi: array<f32>; // [rows, dim]
 @group(0) @binding(2) var<storage, read> label: array<f32>; // row first_label + r belongs to r: [.., dim]
-@group(0) @binding(3) var<storage, read> log_sum: array<f32>; // [rows]
+@group(0) @binding(3) var<storage, read> normaliser: array<f32>; // m and l of each row, [rows, 2]
 @group(0) @binding(4) var<storage, read_write> loss: array<f32>; // [rows]
 
 @compute @workgroup_size(64)
@@ -29,5 +29,5 @@ fn main(
     for (var d = 0u; d < params.dim; d++) {
         product += phi[row * params.dim + d] * label[(params.first_label + row) * params.dim + d];
     }
-    loss[row] = log_sum[row] - params.scale * product;
+    loss[row] = normaliser[2u * row + 1u] + (normaliser[2u * row] - params.scale * product);
 }

@@ -1,4 +1,6 @@
-//! ln(sum over all candidates of exp(query . candidate / sqrt(D))) of every query row: the denominators of eq. 3 and 6.
+//! Sum over all candidates of exp(query . candidate / sqrt(D)) of every query row: the denominators of eq. 3 and 6, kept
+//! as the largest score and ln(sum(exp(score - largest))): shares made of these are as exact as the scores, while those
+//! made of the two's sum would lose what large scores round off.
 //!
 //! The scores are made a tile at a time and never stored whole.
 
@@ -25,22 +27,22 @@ kernel! {
         query: read f32,
         /// `[candidates, dim]`
         candidate: read f32,
-        /// `[rows]`
-        log_sum: write f32,
+        /// Largest score, and ln(sum(exp(score - largest))): `[rows, 2]`
+        normaliser: write f32,
     }
     groups |p| super::fold(p.rows.div_ceil(32))
 }
 
-pub fn twin<R: Real>(p: &Params, query: &[R], candidate: &[R], log_sum: &mut [R]) {
+pub fn twin<R: Real>(p: &Params, query: &[R], candidate: &[R], normaliser: &mut [R]) {
     let (dim, n) = (p.dim as usize, p.candidates as usize);
     let candidate = math::Matrix::new(&candidate[p.first_candidate as usize * dim..][..n * dim], n, dim, dim);
-    parallel::chunks(&mut log_sum[..p.rows as usize], 1, BLOCK, |first, log_sum| {
-        let rows = log_sum.len();
+    parallel::chunks(&mut normaliser[..p.rows as usize * 2], 2, BLOCK, |first, normaliser| {
+        let rows = normaliser.len() / 2;
         let query = math::Matrix::new(&query[first * dim..][..rows * dim], rows, dim, dim);
         let mut scores = vec![R::zero(); rows * n];
         math::matmul(&mut scores, n, false, R::of(p.scale), query, candidate.t());
-        for (out, scores) in log_sum.iter_mut().zip(scores.chunks_exact(n)) {
-            *out = math::log_sum_exp(scores);
+        for (out, scores) in normaliser.chunks_exact_mut(2).zip(scores.chunks_exact(n)) {
+            (out[0], out[1]) = math::log_sum_exp_parts(scores);
         }
     });
 }

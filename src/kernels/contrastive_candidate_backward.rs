@@ -22,8 +22,8 @@ kernel! {
         query: read f32,
         /// `[candidates, dim]`
         candidate: read f32,
-        /// `[rows]`
-        log_sum: read f32,
+        /// `[rows, 2]`
+        normaliser: read f32,
         /// `[rows]`
         weight: read f32,
         /// `[candidates]`
@@ -39,13 +39,15 @@ pub fn twin<R: Real>(
     p: &Params,
     query: &[R],
     candidate: &[R],
-    log_sum: &[R],
+    normaliser: &[R],
     weight: &[R],
     positive: &[u32],
     dcandidate: &mut [R],
 ) {
     let (dim, rows) = (p.dim as usize, p.rows as usize);
     let query = math::Matrix::new(&query[..rows * dim], rows, dim, dim);
+    let peak: Vec<R> = normaliser[..2 * rows].iter().copied().step_by(2).collect();
+    let log: Vec<R> = normaliser[..2 * rows].iter().copied().skip(1).step_by(2).collect();
     let own = &mut dcandidate[p.first_candidate as usize * dim..][..p.candidates as usize * dim];
     let candidate = &candidate[p.first_candidate as usize * dim..];
     parallel::chunks(own, dim, BLOCK, |first, dcandidate| {
@@ -55,7 +57,7 @@ pub fn twin<R: Real>(
         math::matmul(&mut shares, rows, false, R::of(p.scale), candidate, query.t());
         for (c, row) in shares.chunks_exact_mut(rows).enumerate() {
             for (r, share) in row.iter_mut().enumerate() {
-                *share = weight[r] * (*share - log_sum[r]).exp_fast();
+                *share = weight[r] * (*share - peak[r] - log[r]).exp_fast();
             }
             if let Some(share) = row.get_mut(positive[first + c] as usize) {
                 *share -= R::one();

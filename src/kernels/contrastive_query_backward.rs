@@ -1,7 +1,7 @@
 //! Gradient of the query rows of a contrastive loss.
 //!
-//! The loss is sum_r weight_r * log_sum_r - sum_n score(positive_n, n): of the shares
-//! weight_r * exp(score - log_sum_r), less 1 where row r is the positive of candidate n.
+//! The loss is sum_r weight_r * ln(sum_n exp(score(r, n))) - sum_n score(positive_n, n): the shares are
+//! weight_r * exp(score - largest_r - log_r), less 1 where row r is the positive of candidate n.
 
 use super::{Real, math, parallel};
 
@@ -26,9 +26,9 @@ kernel! {
         query: read f32,
         /// `[candidates, dim]`
         candidate: read f32,
-        /// What each row's scores are normalised with, `[rows]`
-        log_sum: read f32,
-        /// How often each row's log_sum is in the loss, `[rows]`
+        /// What each row's scores are normalised with, see `contrastive`: `[rows, 2]`
+        normaliser: read f32,
+        /// How often each row's logarithm is in the loss, `[rows]`
         weight: read f32,
         /// The row whose positive each candidate is, or NONE: `[candidates]`
         positive: read u32,
@@ -43,7 +43,7 @@ pub fn twin<R: Real>(
     p: &Params,
     query: &[R],
     candidate: &[R],
-    log_sum: &[R],
+    normaliser: &[R],
     weight: &[R],
     positive: &[u32],
     dquery: &mut [R],
@@ -56,9 +56,9 @@ pub fn twin<R: Real>(
         let mut shares = vec![R::zero(); rows * n];
         math::matmul(&mut shares, n, false, R::of(p.scale), query, candidate.t());
         for (i, row) in shares.chunks_exact_mut(n).enumerate() {
-            let (log, weight) = (log_sum[first + i], weight[first + i]);
+            let (peak, log, weight) = (normaliser[2 * (first + i)], normaliser[2 * (first + i) + 1], weight[first + i]);
             for share in row.iter_mut() {
-                *share = weight * (*share - log).exp_fast();
+                *share = weight * (*share - peak - log).exp_fast();
             }
         }
         for (c, &row) in positive[..n].iter().enumerate() {

@@ -109,6 +109,13 @@ pub fn largest<R: Real>(a: &[R]) -> R {
 /// ln(sum(exp(a))), stable for large elements.
 #[inline(always)]
 pub fn log_sum_exp<R: Real>(a: &[R]) -> R {
+    let (peak, log) = log_sum_exp_parts(a);
+    peak + log
+}
+
+/// The largest element, and ln(sum(exp(a - largest))).
+#[inline(always)]
+pub fn log_sum_exp_parts<R: Real>(a: &[R]) -> (R, R) {
     let peak = largest(a);
     let mut sums = [R::zero(); LANES];
     let lanes = a.chunks_exact(LANES);
@@ -118,7 +125,7 @@ pub fn log_sum_exp<R: Real>(a: &[R]) -> R {
             sums[lane] += (x[lane] - peak).exp_fast();
         }
     }
-    peak + (fold_lanes(sums) + rest).ln()
+    (peak, (fold_lanes(sums) + rest).ln())
 }
 
 /// A matrix to read: element (i, j) is `data[i * row + j * column]`.

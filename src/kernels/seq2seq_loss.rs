@@ -19,18 +19,18 @@ kernel! {
         phi: read f32,
         /// phi of the labels, `[first_label + rows, dim]`
         label: read f32,
-        /// `[rows]`
-        log_sum: read f32,
+        /// Of each row over all labels, see `contrastive`: `[rows, 2]`
+        normaliser: read f32,
         /// `[rows]`
         loss: write f32,
     }
     groups |p| fold(p.rows.div_ceil(64))
 }
 
-pub fn twin<R: Real>(p: &Params, phi: &[R], label: &[R], log_sum: &[R], loss: &mut [R]) {
+pub fn twin<R: Real>(p: &Params, phi: &[R], label: &[R], normaliser: &[R], loss: &mut [R]) {
     let dim = p.dim as usize;
     for row in 0..p.rows as usize {
         let own = math::dot(&phi[row * dim..][..dim], &label[(p.first_label as usize + row) * dim..][..dim]);
-        loss[row] = log_sum[row] - R::of(p.scale) * own;
+        loss[row] = normaliser[2 * row + 1] + (normaliser[2 * row] - R::of(p.scale) * own);
     }
 }

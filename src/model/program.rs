@@ -381,7 +381,7 @@ impl Program<'_> {
         self.push(gather::call(params, gather::Bindings { items: b.targets, table: b.item_table, out: b.target }));
         self.push(contrastive::call(
             contrastive::Params { rows, candidates, first_candidate: 0, dim, scale },
-            contrastive::Bindings { query: b.phi, candidate: b.target, log_sum: b.item_log_sum },
+            contrastive::Bindings { query: b.phi, candidate: b.target, normaliser: b.item_normaliser },
         ));
         self.push(seq2item_loss::call(
             seq2item_loss::Params { examples, dim, intentions, scale },
@@ -389,9 +389,9 @@ impl Program<'_> {
                 phi: b.phi,
                 candidate: b.target,
                 offsets: b.target_offsets,
-                log_sum: b.item_log_sum,
+                normaliser: b.item_normaliser,
                 loss: b.item_loss,
-                example_log_sum: b.example_log_sum,
+                example_normaliser: b.example_normaliser,
                 weight: b.item_weight,
                 positive: b.item_positive,
             },
@@ -402,11 +402,11 @@ impl Program<'_> {
             // phi of the labels lies behind that of the inputs.
             self.push(contrastive::call(
                 contrastive::Params { rows, candidates: rows, first_candidate: rows, dim, scale },
-                contrastive::Bindings { query: b.phi, candidate: b.phi, log_sum: b.label_log_sum },
+                contrastive::Bindings { query: b.phi, candidate: b.phi, normaliser: b.label_normaliser },
             ));
             self.push(seq2seq_loss::call(
                 seq2seq_loss::Params { rows, first_label: rows, dim, scale },
-                seq2seq_loss::Bindings { phi: b.phi, label: b.phi, log_sum: b.label_log_sum, loss: b.pair_loss },
+                seq2seq_loss::Bindings { phi: b.phi, label: b.phi, normaliser: b.label_normaliser, loss: b.pair_loss },
             ));
             let rank = selection_rank(self.hyper.lambda, rows);
             self.push(select_confident::call(
@@ -454,7 +454,7 @@ impl Program<'_> {
             contrastive_query_backward::Bindings {
                 query: b.phi,
                 candidate: b.target,
-                log_sum: b.example_log_sum,
+                normaliser: b.example_normaliser,
                 weight: b.item_weight,
                 positive: b.item_positive,
                 dquery: b.dphi,
@@ -465,7 +465,7 @@ impl Program<'_> {
             contrastive_candidate_backward::Bindings {
                 query: b.phi,
                 candidate: b.target,
-                log_sum: b.example_log_sum,
+                normaliser: b.example_normaliser,
                 weight: b.item_weight,
                 positive: b.item_positive,
                 dcandidate: b.dtarget,
@@ -480,7 +480,7 @@ impl Program<'_> {
             contrastive_query_backward::Bindings {
                 query: b.phi,
                 candidate: b.phi,
-                log_sum: b.label_log_sum,
+                normaliser: b.label_normaliser,
                 weight: b.label_weight,
                 positive: b.label_positive,
                 dquery: b.dphi,
@@ -491,7 +491,7 @@ impl Program<'_> {
             contrastive_candidate_backward::Bindings {
                 query: b.phi,
                 candidate: b.phi,
-                log_sum: b.label_log_sum,
+                normaliser: b.label_normaliser,
                 weight: b.label_weight,
                 positive: b.label_positive,
                 dcandidate: b.dphi,

@@ -7,12 +7,10 @@ mod fixture;
 use std::path::PathBuf;
 
 use fixture::Fixture;
-use prismrec::engine::Engine;
 use prismrec::engine::cpu::CpuEngine;
+use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest};
 use prismrec::kernels::{adam, adam_catch_up, adam_rows};
 use prismrec::model::{Hyper, Model, Shape, Variant};
-
-type Open = dyn Fn() -> Box<dyn Engine>;
 
 /// Every fixture of a model: the file's path without its ending.
 fn fixtures() -> Vec<PathBuf> {
@@ -33,23 +31,23 @@ fn fixtures() -> Vec<PathBuf> {
     found
 }
 
-fn check_all(engine: &str, open: &Open) {
+fn check_all(engine: &str, fused: bool, open: &dyn Fn() -> Box<dyn Engine>) {
     let mut wrong = Vec::new();
     for path in fixtures() {
         let fixture = Fixture::load(&path);
         let at = format!("{engine}, {}", path.file_name().unwrap().display());
         if fixture.config.lambda == 0.0 {
             // Nothing to select: as it trains, and with the labels encoded all the same.
-            check(&fixture, open(), 0.0, &at, &mut wrong);
-            check(&fixture, open(), 1e-12, &at, &mut wrong);
+            check(&fixture, open(), 0.0, fused, &at, &mut wrong);
+            check(&fixture, open(), 1e-12, fused, &at, &mut wrong);
         } else {
-            check(&fixture, open(), fixture.config.lambda, &at, &mut wrong);
+            check(&fixture, open(), fixture.config.lambda, fused, &at, &mut wrong);
         }
     }
     assert!(wrong.is_empty(), "{} of the values differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-fn check(fixture: &Fixture, engine: Box<dyn Engine>, lambda: f64, at: &str, wrong: &mut Vec<String>) {
+fn check(fixture: &Fixture, engine: Box<dyn Engine>, lambda: f64, fused: bool, at: &str, wrong: &mut Vec<String>) {
     let config = &fixture.config;
     let shape = Shape {
         items: config.items,
@@ -70,7 +68,7 @@ fn check(fixture: &Fixture, engine: Box<dyn Engine>, lambda: f64, at: &str, wron
     };
     let labelled = hyper.with_labels();
     let mut compare =
-        |name: &str, got: &[f32]| wrong.extend(fixture.difference(name, got).map(|d| format!("{at}: {d}")));
+        |name: &str, got: &[f32]| wrong.extend(fixture.difference(name, got, fused).map(|d| format!("{at}: {d}")));
     let mut model = Model::new(engine, shape, hyper).unwrap();
     model.set_parameters(&fixture.parameters("param.")).unwrap();
 
@@ -128,7 +126,26 @@ fn check(fixture: &Fixture, engine: Box<dyn Engine>, lambda: f64, at: &str, wron
 
 #[test]
 fn the_cpu_engine_agrees_with_pytorch() {
-    check_all("cpu", &|| Box::new(CpuEngine::new(0).unwrap()));
+    check_all("cpu", true, &|| Box::new(CpuEngine::new(0).unwrap()));
+}
+
+#[test]
+fn the_gpu_engine_agrees_with_pytorch() {
+    let adapters = engine::adapters();
+    assert!(
+        !adapters.is_empty(),
+        "no Vulkan, Metal or Direct3D 12 adapter: this test needs one. On Debian or Ubuntu `apt-get install \
+         mesa-vulkan-drivers` installs one that computes on the CPU"
+    );
+    for adapter in adapters {
+        for checks in [Checks::Checked, Checks::Unchecked] {
+            let name = adapter.name.clone();
+            let at = format!("{name} {checks:?}");
+            let request =
+                EngineRequest { choice: EngineChoice::Gpu, adapter: Some(name), checks, ..EngineRequest::default() };
+            check_all(&at, false, &|| engine::open(&request).unwrap());
+        }
+    }
 }
 
 /// Adam alone, dense, on given gradients; and by rows, where those without a gradient are brought up to date later.
