@@ -1,1 +1,179 @@
-//! (written next)
+//! Checkpoints: one safetensors file that holds the parameters under the names that PyTorch uses, and in its metadata
+//! the settings, the items' own ids and what else makes it usable alone.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::data::read::Counts;
+use crate::error::{Error, Result};
+use crate::model::{AdamState, Tensor, Tensors, parameter_shapes};
+use crate::run::write_whole;
+use crate::settings::Settings;
+use crate::train::Progress;
+
+/// The metadata's only key, so that equal checkpoints are equal files.
+const KEY: &str = "prismrec";
+/// Raised when older programs could no longer read what is written.
+const VERSION: u32 = 1;
+const FIRST_MOMENT: &str = "adam.first.";
+const SECOND_MOMENT: &str = "adam.second.";
+
+/// The data that a model was trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataRecord {
+    pub counts: Counts,
+    /// A hash of every item id and every interaction, in hexadecimal digits.
+    pub fingerprint: String,
+}
+
+/// A model to evaluate, to ask for recommendations, or to go on with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    pub settings: Settings,
+    pub data: DataRecord,
+    /// The items' own ids, `[items]`.
+    pub items: Vec<String>,
+    /// The epoch (from 1) that the parameters come from; 0 before the first step.
+    pub epoch: u64,
+    /// Steps taken.
+    pub step: u64,
+    /// Whether validation items were trained on.
+    pub refit: bool,
+    pub parameters: Tensors,
+    /// What going on takes; only `last.safetensors` has it.
+    pub resume: Option<Resume>,
+}
+
+/// What a run is gone on from, beside the parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resume {
+    pub adam: AdamState,
+    pub progress: Progress,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    version: u32,
+    settings: Settings,
+    data: DataRecord,
+    epoch: u64,
+    step: u64,
+    refit: bool,
+    progress: Option<Progress>,
+    items: Vec<String>,
+}
+
+impl Checkpoint {
+    /// Writes the file beside its place and renames it there.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be written, [`Error::Checkpoint`] where the items' ids are too long for the
+    /// format.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let wrong = |reason: String| Error::Checkpoint { path: path.to_owned(), reason };
+        let metadata = Metadata {
+            version: VERSION,
+            settings: self.settings.clone(),
+            data: self.data.clone(),
+            epoch: self.epoch,
+            step: self.step,
+            refit: self.refit,
+            progress: self.resume.as_ref().map(|resume| resume.progress.clone()),
+            items: self.items.clone(),
+        };
+        let metadata = serde_json::to_string(&metadata).map_err(|e| wrong(format!("cannot be written: {e}")))?;
+        let mut tensors: Vec<(String, &Tensor)> = named("", &self.parameters).collect();
+        if let Some(Resume { adam, .. }) = &self.resume {
+            tensors.extend(named(FIRST_MOMENT, &adam.first_moment));
+            tensors.extend(named(SECOND_MOMENT, &adam.second_moment));
+        }
+        let views = tensors
+            .into_iter()
+            .map(|(name, tensor)| {
+                let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytemuck::cast_slice(&tensor.data))?;
+                Ok((name, view))
+            })
+            .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>();
+        let bytes = views
+            .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), metadata)]))))
+            .map_err(|e| wrong(format!("cannot be written: {e}")))?;
+        write_whole(path, &bytes)
+    }
+
+    /// Reads a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be read, [`Error::Checkpoint`] where it is damaged, was not written by this
+    /// program, or its tensors are not those that its settings call for.
+    pub fn load(path: &Path) -> Result<Checkpoint> {
+        let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
+        parse(&bytes).map_err(|reason| Error::Checkpoint { path: path.to_owned(), reason })
+    }
+
+    /// Reads a checkpoint to go on with.
+    ///
+    /// # Errors
+    /// As [`load`](Checkpoint::load), and where it holds parameters alone.
+    pub fn load_resumable(path: &Path) -> Result<(Checkpoint, Resume)> {
+        let mut checkpoint = Checkpoint::load(path)?;
+        match checkpoint.resume.take() {
+            Some(resume) => Ok((checkpoint, resume)),
+            None => {
+                let reason = "holds parameters alone; going on takes a run's last.safetensors".into();
+                Err(Error::Checkpoint { path: path.to_owned(), reason })
+            }
+        }
+    }
+}
+
+fn named<'a>(prefix: &str, tensors: &'a Tensors) -> impl Iterator<Item = (String, &'a Tensor)> {
+    tensors.iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+}
+
+/// The checkpoint in these bytes, or what is wrong with them.
+fn parse(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {
+    let damaged = |e| format!("is no safetensors file, or a damaged one: {e}");
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+    let text = text.ok_or("holds tensors, but no settings and item ids: prismrec did not write it")?;
+    let version = serde_json::from_str::<serde_json::Value>(text).ok().and_then(|value| value["version"].as_u64());
+    if version != Some(u64::from(VERSION)) {
+        let version = version.map_or("of no version".to_owned(), |version| format!("of version {version}"));
+        return Err(format!("has metadata {version}, where this program reads version {VERSION}"));
+    }
+    let metadata: Metadata = serde_json::from_str(text).map_err(|e| format!("has metadata that do not fit: {e}"))?;
+    let Metadata { settings, data, epoch, step, refit, progress, items, .. } = metadata;
+    if items.is_empty() {
+        return Err("has no items".into());
+    }
+    let shapes = parameter_shapes(settings.shape(items.len()));
+    let prefixes: &[&str] = if progress.is_some() { &["", FIRST_MOMENT, SECOND_MOMENT] } else { &[""] };
+    let [mut parameters, mut first_moment, mut second_moment] = [Tensors::new(), Tensors::new(), Tensors::new()];
+    for (prefix, tensors) in prefixes.iter().zip([&mut parameters, &mut first_moment, &mut second_moment]) {
+        for (name, shape) in &shapes {
+            tensors.insert(name.clone(), tensor(&file, &format!("{prefix}{name}"), shape)?);
+        }
+    }
+    let expected = shapes.len() * prefixes.len();
+    if file.len() != expected {
+        return Err(format!("has {} tensors, where its settings call for {expected}", file.len()));
+    }
+    let resume =
+        progress.map(|progress| Resume { adam: AdamState { step, first_moment, second_moment }, progress });
+    Ok(Checkpoint { settings, data, items, epoch, step, refit, parameters, resume })
+}
+
+fn tensor(file: &SafeTensors, name: &str, shape: &[usize]) -> std::result::Result<Tensor, String> {
+    let view = file.tensor(name).map_err(|_| format!("lacks the tensor {name}"))?;
+    if view.dtype() != Dtype::F32 || view.shape() != shape {
+        let (dtype, found) = (view.dtype(), view.shape());
+        return Err(format!("has {name} as {dtype} {found:?}, where its settings call for F32 {shape:?}"));
+    }
+    // The file's bytes may lie at any address.
+    let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    Ok(Tensor { shape: shape.to_vec(), data })
+}

@@ -13,5 +13,7 @@ pub mod evaluate;
 pub mod intentions;
 pub mod kernels;
 pub mod model;
+pub mod recommend;
+pub mod run;
 pub mod settings;
 pub mod train;
