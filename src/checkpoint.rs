@@ -150,6 +150,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {
     if items.is_empty() {
         return Err("has no items".into());
     }
+    settings.check().map_err(|e| e.to_string())?;
     let shapes = parameter_shapes(settings.shape(items.len()));
     let prefixes: &[&str] = if progress.is_some() { &["", FIRST_MOMENT, SECOND_MOMENT] } else { &[""] };
     let [mut parameters, mut first_moment, mut second_moment] = [Tensors::new(), Tensors::new(), Tensors::new()];

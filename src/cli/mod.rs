@@ -1,1 +1,106 @@
-//! (written next)
+//! The command line.
+
+use std::error::Error as _;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod evaluate;
+mod recommend;
+mod show;
+mod terminal;
+mod train;
+
+use crate::engine::EngineChoice;
+use crate::error::{Error, Result};
+use crate::settings::{Given, Settings};
+
+/// Sequential recommenders that separate a user's intentions, on hand-written WGSL kernels.
+#[derive(Parser)]
+#[command(name = "prismrec", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Begin with: prismrec train    (generates its data; takes about a minute)")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(Box<train::TrainArgs>),
+    Evaluate(evaluate::EvaluateArgs),
+    Recommend(recommend::RecommendArgs),
+}
+
+/// Parses, runs, and prints what went wrong: exit code 1 for an error, 2 for a wrong command line, 130 for an interrupted
+/// run.
+pub fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,wgpu_hal=error")),
+        )
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
+    let result = match Cli::parse().command {
+        Command::Train(arguments) => train::run(*arguments),
+        Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Recommend(arguments) => recommend::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Interrupted) => ExitCode::from(130),
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints an error and what it was caused by.
+fn complain(error: &Error) {
+    let mut text = format!("error: {error}\n");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!("  caused by: {error}\n");
+        cause = error.source();
+    }
+    // Nothing is left to do where even that cannot be written.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Prints to standard output; a reader that has left is no error.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(format!("{text}\n").as_bytes());
+}
+
+/// A checkpoint's file: `path`, or the best of the run in the folder `path`.
+fn checkpoint_file(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("best.safetensors") } else { path.to_owned() }
+}
+
+/// What computes, where it is not to be what trained.
+#[derive(clap::Args)]
+struct EngineArgs {
+    /// What computes [default: as in training]
+    #[arg(long)]
+    engine: Option<EngineChoice>,
+    /// Part of the name of the GPU adapter to take
+    #[arg(long, value_name = "NAME")]
+    adapter: Option<String>,
+    /// Threads of the CPU engine; 0 for all cores
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+impl EngineArgs {
+    /// A checkpoint's settings with this engine.
+    fn over(self, settings: Settings) -> Result<Settings> {
+        let EngineArgs { engine, adapter, threads } = self;
+        // The adapter that was asked for in training says nothing of another engine.
+        let adapter = adapter.or_else(|| engine.map(|_| String::new()));
+        settings.with(&Given { engine, adapter, threads, ..Given::default() })
+    }
+}

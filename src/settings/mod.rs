@@ -58,7 +58,10 @@ macro_rules! settings {
             }
 
             /// Refuses values out of range.
-            fn check(&self) -> Result<()> {
+            ///
+            /// # Errors
+            /// [`Error::Setting`] that names the setting and its range.
+            pub fn check(&self) -> Result<()> {
                 $($(if !Allowed::<$type>::allows(&$allowed, &self.$name) {
                     let range = Allowed::<$type>::words(&$allowed).unwrap_or_default();
                     let (name, value) = (key(stringify!($name)), &self.$name);

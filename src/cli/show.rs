@@ -1,0 +1,118 @@
+//! Figures and facts as lines of text. Every number says its protocol and data.
+
+use crate::data::read::Counts;
+use crate::data::split::Part;
+use crate::engine::Description;
+use crate::evaluate::{Evaluation, Protocol};
+use crate::train::{Epoch, Figures, Losses, Phase, Start, Test};
+
+/// What computes.
+pub(super) fn engine(description: &Description, bytes: usize) -> String {
+    let Description { engine, adapter, driver, threads, limits } = description;
+    let mut line = format!("engine {engine}: {adapter}");
+    if !driver.is_empty() {
+        line += &format!(", driver {driver}");
+    }
+    if *threads > 0 {
+        line += &format!(", {threads} thread{}", if *threads == 1 { "" } else { "s" });
+    }
+    format!("{line}, {limits}; {:.1} MiB of buffers", bytes as f64 / 1_048_576.0)
+}
+
+/// The data set's size.
+pub(super) fn heading(name: &str, counts: Counts) -> String {
+    let Counts { users, items, interactions } = counts;
+    let [users, items, interactions] = [users, items, interactions].map(thousands);
+    format!("{name}: {users} users, {items} items, {interactions} interactions")
+}
+
+pub(super) fn start(start: &Start) -> Vec<String> {
+    let Start { data, counts, kept_out, validation_users, examples, parameters, bytes, engine: on, step } = start;
+    let mut lines = vec![engine(on, *bytes), heading(data, *counts)];
+    if *kept_out > 0 {
+        lines.push(format!("{} users with fewer than 3 items are kept out of evaluation", thousands(*kept_out)));
+    }
+    lines.push(format!(
+        "{} examples, {} parameters; validation on {} users",
+        thousands(*examples),
+        thousands(*parameters),
+        thousands(*validation_users)
+    ));
+    if *step > 0 {
+        lines.push(format!("going on after step {step}"));
+    }
+    lines
+}
+
+/// Loss parts, per example and per pair.
+pub(super) fn losses(losses: &Losses) -> String {
+    let Losses { seq2item, seq2seq, .. } = losses;
+    let seq2seq = if *seq2seq > 0.0 { format!(" s2s {seq2seq:.3}") } else { String::new() };
+    format!("loss s2i {seq2item:.3}{seq2seq}")
+}
+
+pub(super) fn epoch(epoch: &Epoch) -> String {
+    let Epoch { phase, epoch, seconds, examples_per_second, losses: means, valid, stale, .. } = epoch;
+    let name = if *phase == Phase::Choose { "epoch" } else { "refit epoch" };
+    let mut line =
+        format!("{name} {epoch}: {}, {seconds:.1} s, {examples_per_second:.0} examples/s", losses(means));
+    if let Some(valid) = valid {
+        line += &format!("; {}", validation(valid));
+        if *stale == 0 {
+            line += " (best)";
+        }
+    }
+    line
+}
+
+/// A validation in one line.
+pub(super) fn validation(figures: &Figures) -> String {
+    let figure = |evaluation: &Evaluation, name: &str| evaluation.metrics.get(name).copied().unwrap_or(f64::NAN);
+    let Figures { sampled, full } = figures;
+    format!(
+        "validation on {} users: sampled NDCG@10 {:.4} Recall@10 {:.4}, full NDCG@10 {:.4} Recall@10 {:.4}",
+        thousands(sampled.users),
+        figure(sampled, "ndcg@10"),
+        figure(sampled, "recall@10"),
+        figure(full, "ndcg@10"),
+        figure(full, "recall@10")
+    )
+}
+
+pub(super) fn test(test: &Test, data: &str) -> String {
+    let Test { refit, epoch, figures: Figures { sampled, full } } = test;
+    let what = if *refit {
+        format!("refit test: trained anew on training and validation items for {epoch} epochs")
+    } else {
+        format!("test of epoch {epoch}, the best in validation")
+    };
+    format!("{what}, on {}\n{}\n{}", heading(data, sampled.counts), evaluation(sampled), evaluation(full))
+}
+
+/// One protocol's figures.
+pub(super) fn evaluation(evaluation: &Evaluation) -> String {
+    let Evaluation { protocol, part, users, competitors, metrics, .. } = evaluation;
+    let part = if *part == Part::Test { "test" } else { "validation" };
+    let against = match protocol {
+        Protocol::Sampled => format!("sampled, against {competitors} popular items they never met"),
+        Protocol::Full => format!("full, against the whole catalogue ({competitors} items or more)"),
+    };
+    let figures: Vec<_> = metrics.iter().map(|(name, value)| format!("{} {value:.4}", spelled(name))).collect();
+    format!("  {part}, {} users, {against}:\n    {}", thousands(*users), figures.join("  "))
+}
+
+/// `recall@10` as people write it.
+fn spelled(name: &str) -> String {
+    match name.split_once('@') {
+        Some(("recall", k)) => format!("Recall@{k}"),
+        Some((name, k)) => format!("{}@{k}", name.to_uppercase()),
+        None => name.to_uppercase(),
+    }
+}
+
+/// 1234567 as 1,234,567.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}

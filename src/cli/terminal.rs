@@ -1,0 +1,123 @@
+//! Shows a run: a progress bar on a terminal, plain lines elsewhere.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{print, show};
+use crate::data::split::Part;
+use crate::evaluate::Protocol;
+use crate::train::{News, Observer, Step};
+
+/// How often a run tells of its steps where there is no terminal.
+const PLAIN: Duration = Duration::from_secs(30);
+
+/// Prints results to standard output; the bar is on standard error.
+pub(super) struct Terminal {
+    bar: ProgressBar,
+    /// What the bar shows: epochs' steps or an evaluation's users.
+    showing: Option<(&'static str, u64)>,
+    data: String,
+    told: Instant,
+    stop: Arc<AtomicBool>,
+}
+
+impl Terminal {
+    pub(super) fn new() -> Terminal {
+        let bar = ProgressBar::new(0);
+        // A template that is wrong shows in every run.
+        if let Ok(style) = ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len} {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Terminal { bar, showing: None, data: String::new(), told: Instant::now(), stop: Arc::default() }
+    }
+
+    /// Set to stop the run at its next step.
+    pub(super) fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    /// Takes the bar away.
+    pub(super) fn clear(&mut self) {
+        self.bar.finish_and_clear();
+        self.showing = None;
+    }
+
+    fn line(&self, text: &str) {
+        self.bar.suspend(|| print(text));
+    }
+
+    /// Shows the bar for something new.
+    fn show(&mut self, what: &'static str, number: u64, len: u64, prefix: impl FnOnce() -> String) {
+        if self.showing != Some((what, number)) {
+            self.showing = Some((what, number));
+            self.bar.reset();
+            self.bar.set_length(len);
+            self.bar.set_prefix(prefix());
+            self.bar.set_message("");
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let Step { epoch, batch, batches, losses, examples_per_second, left: [left, in_all] } = step;
+        self.show("epoch", *epoch, *batches, || format!("epoch {epoch}"));
+        let rate = || format!("{}, {examples_per_second:.0} examples/s", show::losses(losses));
+        self.bar.set_position(*batch);
+        if self.bar.is_hidden() {
+            if self.told.elapsed() >= PLAIN {
+                self.told = Instant::now();
+                self.line(&format!("epoch {epoch}: {batch} of {batches} steps, {}, {} left", rate(), time(*left)));
+            }
+        } else {
+            self.bar.set_message(format!("{}, {} left, at most {} in all", rate(), time(*left), time(*in_all)));
+        }
+    }
+}
+
+impl Observer for Terminal {
+    fn tell(&mut self, news: News<'_>) {
+        match news {
+            News::Step(step) => self.step(&step),
+            News::Evaluating { part, protocol, done, users } => {
+                let part = if part == Part::Test { "test" } else { "validation" };
+                let protocol = if protocol == Protocol::Sampled { "sampled" } else { "full" };
+                self.show(protocol, u64::MAX, users as u64, || format!("{part}, {protocol}"));
+                self.bar.set_position(done as u64);
+            }
+            News::Started(start) => {
+                self.data.clone_from(&start.data);
+                for line in show::start(start) {
+                    self.line(&line);
+                }
+            }
+            News::Epoch(epoch) => self.line(&show::epoch(epoch)),
+            News::Validated { epoch, step, figures } => {
+                self.line(&format!("epoch {epoch}, step {step}: {}", show::validation(figures)));
+            }
+            News::Refitting { steps } => {
+                self.line(&format!("refit: training anew on training and validation items, {steps} steps"));
+            }
+            News::Tested(test) => self.line(&show::test(test, &self.data)),
+            News::Recovered(recovery) => self.line(&format!(
+                "intentions against planted categories, {} training items of the {}: NMI {:.3}, shuffled {:.3}",
+                recovery.tokens, self.data, recovery.nmi, recovery.nmi_shuffled
+            )),
+        }
+    }
+
+    fn stop(&mut self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Seconds as people say them.
+fn time(seconds: f64) -> String {
+    let s = seconds as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
+        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
+    }
+}

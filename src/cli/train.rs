@@ -1,0 +1,105 @@
+//! `prismrec train`
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use super::print;
+use super::terminal::Terminal;
+use crate::checkpoint::{Checkpoint, Resume};
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::run::Run;
+use crate::settings::{Given, Settings};
+use crate::train::{Dataset, Ended, Job, train};
+
+/// What a run that is gone on with may do otherwise: everything that does not belong to what it has done so far.
+const MAY_CHANGE: &[&str] =
+    &["data", "epochs", "steps", "patience", "refit", "engine", "adapter", "threads", "split", "checked"];
+
+/// Train a model
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  prismrec train                                            on generated data; about a minute
+  prismrec train beauty.txt --run runs/beauty --threads 4   on a file of \"user item\" lines, oldest first
+  prismrec train beauty.txt --engine gpu --dim 128          on the best GPU adapter
+  prismrec train beauty.txt --config beauty.toml --lr 5e-4  settings from a file; flags win
+  prismrec train --resume runs/beauty                       goes on where Ctrl-C stopped it
+
+A run's folder holds settings.toml (a file for --config), metrics.jsonl, best.safetensors and last.safetensors.")]
+pub(super) struct TrainArgs {
+    #[command(flatten)]
+    given: Given,
+    /// Folder of the run, new or empty [default: runs/DATA-1, runs/DATA-2 ...]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    run: Option<PathBuf>,
+    /// Go on with the run in this folder: ends with the bits that not stopping would have given
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    resume: Option<PathBuf>,
+    /// TOML file of settings: the names of the flags, without dashes in front; flags win
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: TrainArgs) -> Result<()> {
+    let TrainArgs { given, run, resume, config } = arguments;
+    match resume {
+        Some(folder) => go_on(&given, &folder),
+        None => {
+            let file = config.as_deref().map(Given::read).transpose()?.unwrap_or_default();
+            begin(Settings::new(given, file)?, run.as_deref())
+        }
+    }
+}
+
+fn begin(settings: Settings, folder: Option<&Path>) -> Result<()> {
+    let engine = engine::open(&settings.engine_request()?)?;
+    let data = Dataset::open(&settings)?;
+    let run = Run::create(folder, &settings)?;
+    follow(Job { settings: &settings, data: &data, engine, run: &run, resume: None })
+}
+
+fn go_on(given: &Given, folder: &Path) -> Result<()> {
+    if let Some(name) = given.names().iter().find(|name| !MAY_CHANGE.contains(&name.as_str())) {
+        return Err(Error::Setting(format!(
+            "--{name} cannot be given with --resume: the run keeps the {name} that it began with (these may change: {})",
+            MAY_CHANGE.join(", ")
+        )));
+    }
+    let run = Run::open(folder)?;
+    let (checkpoint, resume): (Checkpoint, Resume) = Checkpoint::load_resumable(&run.last())?;
+    let settings = checkpoint.settings.clone().with(given)?;
+    let engine = engine::open(&settings.engine_request()?)?;
+    let data = Dataset::open_for(&settings, &checkpoint.items)?;
+    data.check(&checkpoint.data)?;
+    run.write_settings(&settings)?;
+    follow(Job { settings: &settings, data: &data, engine, run: &run, resume: Some((checkpoint, resume)) })
+}
+
+/// Trains, shows it, and saves and stops at the first Ctrl-C.
+fn follow(job: Job<'_>) -> Result<()> {
+    let run = job.run;
+    let mut terminal = Terminal::new();
+    let stop = terminal.stop_flag();
+    ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step or evaluation (Ctrl-C again: at once, back to the last save)");
+    })
+    .map_err(|e| Error::Setting(format!("cannot listen for Ctrl-C: {e}")))?;
+    let ended = train(job, &mut terminal);
+    terminal.clear();
+    let folder = run.folder().display();
+    match ended? {
+        Ended::Stopped { step } => {
+            print(&format!("stopped after step {step}; everything is saved in {folder}"));
+            print(&format!("go on with: prismrec train --resume {folder}"));
+            Err(Error::Interrupted)
+        }
+        Ended::Finished { .. } => {
+            print(&format!("saved in {folder}; try: prismrec evaluate {folder}"));
+            Ok(())
+        }
+    }
+}

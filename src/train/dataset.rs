@@ -1,0 +1,123 @@
+//! The data of a run: read from a file, or generated.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::checkpoint::DataRecord;
+use crate::data::generate::{Generator, Planted};
+use crate::data::read::{Interactions, read};
+use crate::data::split::{Part, Split, Training};
+use crate::error::{Error, Result};
+use crate::evaluate::{Evaluator, Options, Protocol};
+use crate::settings::Settings;
+
+/// Interactions, split by user.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// The file's path, or what was generated.
+    pub name: String,
+    pub split: Arc<Split>,
+    /// The category of every item, `[items]`, where it is known: in generated data.
+    pub categories: Option<Vec<u32>>,
+}
+
+impl Dataset {
+    /// Reads the settings' data file, or generates data where they name none.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn open(settings: &Settings) -> Result<Dataset> {
+        if settings.data.is_empty() {
+            return Ok(Dataset::planted(Generator::default().generate(settings.data_seed)));
+        }
+        let split = Arc::new(Split::new(read(Path::new(&settings.data))?, Training::Apart));
+        Ok(Dataset { name: settings.data.clone(), split, categories: None })
+    }
+
+    /// As [`open`](Dataset::open), with the items numbered as in a checkpoint.
+    ///
+    /// # Errors
+    /// As [`read`], and where an item is not in the catalogue.
+    pub fn open_for(settings: &Settings, catalogue: &[String]) -> Result<Dataset> {
+        let Dataset { name, split, categories } = Dataset::open(settings)?;
+        if split.interactions().items == catalogue {
+            return Ok(Dataset { name, split, categories });
+        }
+        let interactions = split.interactions().clone().renumbered(catalogue)?;
+        // The numbers of the categories' items are those of the generator.
+        Ok(Dataset { name, split: Arc::new(Split::new(interactions, Training::Apart)), categories: None })
+    }
+
+    /// Generated data.
+    pub fn planted(planted: Planted) -> Dataset {
+        let split = Arc::new(Split::new(planted.interactions, Training::Apart));
+        Dataset { name: "generated data".into(), split, categories: Some(planted.categories) }
+    }
+
+    /// What a checkpoint remembers of the data.
+    pub fn record(&self) -> DataRecord {
+        let interactions = self.split.interactions();
+        DataRecord { counts: interactions.counts(), fingerprint: format!("{:016x}", fingerprint(interactions)) }
+    }
+
+    /// Refuses data other than those of the record.
+    ///
+    /// # Errors
+    /// [`Error::Data`] that says what differs.
+    pub fn check(&self, record: &DataRecord) -> Result<()> {
+        let found = self.record();
+        if found == *record {
+            return Ok(());
+        }
+        let (a, b) = (found.counts, record.counts);
+        let differs = if a == b {
+            "the counts are the same, the interactions are not".to_owned()
+        } else {
+            format!(
+                "{} users, {} items, {} interactions instead of {}, {}, {}",
+                a.users, a.items, a.interactions, b.users, b.items, b.interactions
+            )
+        };
+        Err(Error::Data(format!(
+            "{}: not the data that the run began with ({differs}); name them: prismrec train DATA --resume RUN",
+            self.name
+        )))
+    }
+
+    /// The evaluation that these settings call for.
+    ///
+    /// # Errors
+    /// Where no user can be evaluated.
+    pub fn evaluator(&self, settings: &Settings, part: Part, protocol: Protocol) -> Result<Evaluator> {
+        let users = (part == Part::Validation && settings.valid_users > 0).then_some(settings.valid_users);
+        let options = Options {
+            position_from: settings.position_from,
+            exclude_known: !settings.rank_known,
+            users,
+            seed: settings.data_seed,
+        };
+        Evaluator::new(self.split.clone(), part, protocol, options)
+    }
+}
+
+/// FNV-1a over item ids and interactions. Users' ids do not matter to a model, their order does.
+fn fingerprint(interactions: &Interactions) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut add = |bytes: &[u8]| {
+        for &byte in bytes {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    for item in &interactions.items {
+        add(item.as_bytes());
+        // No id holds white space.
+        add(b"\n");
+    }
+    for &offset in &interactions.offsets {
+        add(&(offset as u64).to_le_bytes());
+    }
+    for &item in &interactions.clicks {
+        add(&item.to_le_bytes());
+    }
+    hash
+}
