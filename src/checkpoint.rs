@@ -163,8 +163,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {
     if file.len() != expected {
         return Err(format!("has {} tensors, where its settings call for {expected}", file.len()));
     }
-    let resume =
-        progress.map(|progress| Resume { adam: AdamState { step, first_moment, second_moment }, progress });
+    let resume = progress.map(|progress| Resume { adam: AdamState { step, first_moment, second_moment }, progress });
     Ok(Checkpoint { settings, data, items, epoch, step, refit, parameters, resume })
 }
 

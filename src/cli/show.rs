@@ -54,8 +54,7 @@ pub(super) fn losses(losses: &Losses) -> String {
 pub(super) fn epoch(epoch: &Epoch) -> String {
     let Epoch { phase, epoch, seconds, examples_per_second, losses: means, valid, stale, .. } = epoch;
     let name = if *phase == Phase::Choose { "epoch" } else { "refit epoch" };
-    let mut line =
-        format!("{name} {epoch}: {}, {seconds:.1} s, {examples_per_second:.0} examples/s", losses(means));
+    let mut line = format!("{name} {epoch}: {}, {seconds:.1} s, {examples_per_second:.0} examples/s", losses(means));
     if let Some(valid) = valid {
         line += &format!("; {}", validation(valid));
         if *stale == 0 {

@@ -25,21 +25,21 @@ impl<T> Allowed<T> for Any {
     }
 }
 
-impl<T: PartialOrd + fmt::Display> Allowed<T> for RangeInclusive<T> {
+impl<T: PartialOrd + fmt::Debug> Allowed<T> for RangeInclusive<T> {
     fn allows(&self, value: &T) -> bool {
         self.contains(value)
     }
     fn words(&self) -> Option<String> {
-        Some(format!("{} to {}", self.start(), self.end()))
+        Some(format!("{:?} to {:?}", self.start(), self.end()))
     }
 }
 
-impl<T: PartialOrd + fmt::Display> Allowed<T> for Range<T> {
+impl<T: PartialOrd + fmt::Debug> Allowed<T> for Range<T> {
     fn allows(&self, value: &T) -> bool {
         self.contains(value)
     }
     fn words(&self) -> Option<String> {
-        Some(format!("{} to below {}", self.start, self.end))
+        Some(format!("{:?} to below {:?}", self.start, self.end))
     }
 }
 

@@ -27,15 +27,26 @@ pub enum News<'a> {
     /// A step was handed to the engine.
     Step(Step),
     /// So many users of an evaluation are done.
-    Evaluating { part: Part, protocol: Protocol, done: usize, users: usize },
+    Evaluating {
+        part: Part,
+        protocol: Protocol,
+        done: usize,
+        users: usize,
+    },
     Epoch(&'a Epoch),
     /// A validation inside an epoch.
-    Validated { epoch: u64, step: u64, figures: &'a Figures },
+    Validated {
+        epoch: u64,
+        step: u64,
+        figures: &'a Figures,
+    },
     Tested(&'a Test),
     /// How well the intentions recover planted categories.
     Recovered(Recovery),
     /// The training anew on training and validation items begins.
-    Refitting { steps: u64 },
+    Refitting {
+        steps: u64,
+    },
 }
 
 /// What a run begins with.
