@@ -10,7 +10,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::run::Run;
 use crate::settings::{Given, Settings};
-use crate::train::{Dataset, Ended, Job, train};
+use crate::train::{Dataset, Ended, Ready};
 
 /// What a run that is gone on with may do otherwise: everything that does not belong to what it has done so far.
 const MAY_CHANGE: &[&str] =
@@ -55,8 +55,9 @@ pub(super) fn run(arguments: TrainArgs) -> Result<()> {
 fn begin(settings: Settings, folder: Option<&Path>) -> Result<()> {
     let engine = engine::open(&settings.engine_request()?)?;
     let data = Dataset::open(&settings)?;
+    let ready = Ready::new(&settings, &data, engine)?;
     let run = Run::create(folder, &settings)?;
-    follow(Job { settings: &settings, data: &data, engine, run: &run, resume: None })
+    follow(ready, &run, None)
 }
 
 fn go_on(given: &Given, folder: &Path) -> Result<()> {
@@ -67,18 +68,18 @@ fn go_on(given: &Given, folder: &Path) -> Result<()> {
         )));
     }
     let run = Run::open(folder)?;
-    let (checkpoint, resume): (Checkpoint, Resume) = Checkpoint::load_resumable(&run.last())?;
+    let (checkpoint, resume) = Checkpoint::load_resumable(&run.last())?;
     let settings = checkpoint.settings.clone().with(given)?;
     let engine = engine::open(&settings.engine_request()?)?;
     let data = Dataset::open_for(&settings, &checkpoint.items)?;
     data.check(&checkpoint.data)?;
+    let ready = Ready::new(&settings, &data, engine)?;
     run.write_settings(&settings)?;
-    follow(Job { settings: &settings, data: &data, engine, run: &run, resume: Some((checkpoint, resume)) })
+    follow(ready, &run, Some((checkpoint, resume)))
 }
 
 /// Trains, shows it, and saves and stops at the first Ctrl-C.
-fn follow(job: Job<'_>) -> Result<()> {
-    let run = job.run;
+fn follow(ready: Ready<'_>, run: &Run, resume: Option<(Checkpoint, Resume)>) -> Result<()> {
     let mut terminal = Terminal::new();
     let stop = terminal.stop_flag();
     ctrlc::set_handler(move || {
@@ -88,7 +89,7 @@ fn follow(job: Job<'_>) -> Result<()> {
         eprintln!("\nstopping after this step or evaluation (Ctrl-C again: at once, back to the last save)");
     })
     .map_err(|e| Error::Setting(format!("cannot listen for Ctrl-C: {e}")))?;
-    let ended = train(job, &mut terminal);
+    let ended = ready.train(run, resume, &mut terminal);
     terminal.clear();
     let folder = run.folder().display();
     match ended? {

@@ -40,7 +40,7 @@ impl Engine for CpuEngine {
             adapter: processor_name(),
             driver: String::new(),
             threads: self.pool.current_num_threads(),
-            limits: format!("{:?} instructions", pulp::Arch::new()),
+            limits: format!("{} instructions", instructions()),
         }
     }
 
@@ -100,6 +100,12 @@ impl Engine for CpuEngine {
     fn collect(&mut self, pending: &PendingRead, _wait: bool) -> Result<Option<Vec<u32>>> {
         Ok(self.reads.remove(&pending.0))
     }
+}
+
+/// The instruction set that products are computed with, as pulp names it.
+fn instructions() -> String {
+    let all = format!("{:?}", pulp::Arch::new());
+    all.split('(').next().unwrap_or_default().to_owned()
 }
 
 /// The processor's name, as far as the system tells it.

@@ -29,14 +29,37 @@ use crate::settings::{Every, Settings};
 /// Batches that are packed ahead of the step.
 const AHEAD: usize = 4;
 
-/// A run to do.
-pub struct Job<'a> {
-    pub settings: &'a Settings,
-    pub data: &'a Dataset,
-    pub engine: Box<dyn Engine>,
-    pub run: &'a Run,
-    /// What to go on from; else the run begins.
-    pub resume: Option<(Checkpoint, Resume)>,
+/// A run that has all it needs but a folder: settings and data fit each other, and the engine holds the model.
+pub struct Ready<'a> {
+    settings: &'a Settings,
+    data: &'a Dataset,
+    model: Model,
+    validation: [Evaluator; 2],
+}
+
+impl<'a> Ready<'a> {
+    /// # Errors
+    /// Where settings and data do not fit each other, or the engine does not hold the model.
+    pub fn new(settings: &'a Settings, data: &'a Dataset, engine: Box<dyn Engine>) -> Result<Self> {
+        sampler(settings, data, &Progress::default())?;
+        let validation = evaluators(settings, data, Part::Validation)?;
+        let model = Model::new(engine, settings.shape(data.split.counts().items), settings.hyper())?;
+        Ok(Ready { settings, data, model, validation })
+    }
+
+    /// Trains, validates, tests; from the beginning, or from where a checkpoint was saved. Going on ends with the bits
+    /// that not stopping would have.
+    ///
+    /// # Errors
+    /// Where the checkpoint is of other data, a file cannot be written, or the device fails: then what was trained since
+    /// the last save is saved first, if the device still gives it.
+    pub fn train(self, run: &Run, resume: Option<(Checkpoint, Resume)>, observer: &mut dyn Observer) -> Result<Ended> {
+        let mut trainer = Trainer::new(self, run, resume, observer)?;
+        trainer.run().map_err(|error| match error {
+            Error::Device(reason) => Error::Device(trainer.rescue(&reason)),
+            error => error,
+        })
+    }
 }
 
 /// How a run ended.
@@ -46,19 +69,6 @@ pub enum Ended {
     Finished { tests: Vec<Test>, best: Best },
     /// As the observer wanted, after this step; `last.safetensors` is there to go on from.
     Stopped { step: u64 },
-}
-
-/// Trains, validates, tests. Going on from a checkpoint ends with the bits that not stopping would have.
-///
-/// # Errors
-/// Where settings and data do not fit, a file cannot be written, or the device fails: then what was trained since the
-/// last save is saved first, if the device still gives it.
-pub fn train(job: Job<'_>, observer: &mut dyn Observer) -> Result<Ended> {
-    let mut trainer = Trainer::new(job, observer)?;
-    trainer.run().map_err(|error| match error {
-        Error::Device(reason) => Error::Device(trainer.rescue(&reason)),
-        error => error,
-    })
 }
 
 struct Trainer<'a> {
@@ -80,12 +90,14 @@ struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    fn new(job: Job<'a>, observer: &'a mut dyn Observer) -> Result<Self> {
-        let Job { settings, data, engine, run, resume } = job;
-        let record = data.record();
-        let shape = settings.shape(record.counts.items);
-        let mut model = Model::new(engine, shape, settings.hyper())?;
-        let validation = evaluators(settings, data, Part::Validation)?;
+    fn new(
+        ready: Ready<'a>,
+        run: &'a Run,
+        resume: Option<(Checkpoint, Resume)>,
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self> {
+        let Ready { settings, data, mut model, validation } = ready;
+        let (record, shape) = (data.record(), model.shape());
         let fresh = resume.is_none();
         let progress = match resume {
             None => {

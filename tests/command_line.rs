@@ -1,0 +1,338 @@
+//! The command line: what it prints, what it refuses, and how it says so.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+use serde_json::Value;
+
+/// The program, run in `folder`.
+fn prismrec(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("prismrec").unwrap();
+    command.current_dir(folder).env_remove("RUST_LOG").args(arguments);
+    command
+}
+
+/// A folder with `data.txt`: 40 users who walk through 25 items in steps of one, two or three.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = (0..40).flat_map(|user| {
+        (0..10).map(move |click| format!("user{user} item-{}\n", (user * 7 + click * (1 + user % 3)) % 25))
+    });
+    fs::write(folder.path().join("data.txt"), lines.collect::<String>()).unwrap();
+    folder
+}
+
+/// Settings that train in no time.
+const SMALL: &str = "\
+dim = 8
+length = 8
+blocks = 1
+batch = 32
+epochs = 2
+engine = \"cpu\"
+threads = 1
+";
+
+/// A folder with a run in `run`.
+fn trained() -> tempfile::TempDir {
+    let folder = folder();
+    fs::write(folder.path().join("small.toml"), SMALL).unwrap();
+    prismrec(folder.path(), &["train", "data.txt", "--config", "small.toml", "--run", "run"]).assert().success();
+    folder
+}
+
+fn lines(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The command fails with code 1 and one error that says all of `what`.
+fn refused(folder: &Path, arguments: &[&str], what: &[&str]) {
+    let mut assert = prismrec(folder, arguments).assert().code(1).stderr(predicates::str::starts_with("error: "));
+    for text in what {
+        assert = assert.stderr(contains(*text));
+    }
+    assert.stderr(contains("panicked").not());
+}
+
+#[test]
+fn help_shows_every_command_with_examples() {
+    let folder = tempfile::tempdir().unwrap();
+    prismrec(folder.path(), &["--help"])
+        .assert()
+        .success()
+        .stdout(contains("train").and(contains("evaluate")).and(contains("recommend")));
+    for command in ["train", "evaluate", "recommend"] {
+        prismrec(folder.path(), &[command, "--help"])
+            .assert()
+            .success()
+            .stdout(contains("Examples:").and(contains(format!("prismrec {command}"))));
+    }
+    let train = prismrec(folder.path(), &["train", "--help"]).output().unwrap();
+    let help = String::from_utf8(train.stdout).unwrap();
+    for flag in [
+        "dim",
+        "intentions",
+        "blocks",
+        "length",
+        "dropout",
+        "lambda",
+        "l2",
+        "position-from",
+        "variant",
+        "batch",
+        "lr",
+        "epochs",
+        "steps",
+        "eval-every",
+        "patience",
+        "seed",
+        "threads",
+        "engine",
+        "adapter",
+        "run",
+        "resume",
+        "config",
+        "refit",
+        "item-deviation",
+        "valid-users",
+    ] {
+        assert!(help.contains(&format!("--{flag}")), "help says nothing of --{flag}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    prismrec(folder.path(), &["train", "--dimm", "3"]).assert().code(2).stderr(contains("--dim"));
+    prismrec(folder.path(), &["train", "--dim", "many"]).assert().code(2).stderr(contains("many"));
+    prismrec(folder.path(), &["train", "--variant", "next3"]).assert().code(2).stderr(contains("s2i"));
+    prismrec(folder.path(), &["recommend", "x"]).assert().code(2).stderr(contains("--history"));
+    prismrec(folder.path(), &[]).assert().code(2);
+}
+
+#[test]
+fn settings_out_of_range_are_refused_with_the_range() {
+    let folder = folder();
+    let refused = |flag: &str, value: &str, range: &str| {
+        refused(folder.path(), &["train", "data.txt", flag, value], &[&flag[2..], range]);
+    };
+    refused("--dim", "257", "1 to 256");
+    refused("--dropout", "1", "0.0 to below 1.0");
+    refused("--lambda", "1.5", "0.0 to 1.0");
+    refused("--lr", "nan", "1e-9 to 1.0");
+    // Settings that do not fit each other.
+    refused("--batch", "16384", "at most 4096");
+    assert!(!folder.path().join("runs").exists(), "a refused run left a folder");
+}
+
+#[test]
+fn a_settings_file_is_checked_by_line() {
+    let folder = folder();
+    for (text, what) in [
+        ("dim = 8\nposition_form = \"end\"\n", ["small.toml:2: ", "did you mean \"position-from\"?"]),
+        ("dim = 8\n\nxyz = 1\n", ["small.toml:3: ", "there is no setting \"xyz\"; there are: data"]),
+        ("dim = \"8\"\n", ["small.toml:1: ", "expected usize"]),
+        ("eval-every = 2\npatience = -1\n", ["small.toml:2: ", "expected u64"]),
+        ("eval-every = \"often\"\n", ["small.toml:1: ", "500steps"]),
+        ("dim = \n", ["small.toml:1: ", ""]),
+    ] {
+        fs::write(folder.path().join("small.toml"), text).unwrap();
+        refused(folder.path(), &["train", "data.txt", "--config", "small.toml"], &what);
+    }
+    refused(folder.path(), &["train", "--config", "none.toml"], &["none.toml: cannot read", "caused by: No such file"]);
+}
+
+#[test]
+fn bad_data_are_refused_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bad.txt");
+    fs::write(&path, "a 1\na 2\nb\n").unwrap();
+    refused(folder.path(), &["train", "bad.txt", "--engine", "cpu"], &["bad.txt:3: "]);
+    fs::write(&path, "").unwrap();
+    refused(folder.path(), &["train", "bad.txt", "--engine", "cpu"], &["bad.txt"]);
+    fs::write(&path, "a 1\nb 2\n").unwrap();
+    refused(folder.path(), &["train", "bad.txt", "--engine", "cpu"], &["no training examples"]);
+    refused(folder.path(), &["train", "none.txt", "--engine", "cpu"], &["none.txt", "caused by: No such file"]);
+}
+
+#[test]
+fn flags_win_over_the_file_and_the_run_records_both() {
+    let folder = trained();
+    let path = folder.path();
+    let arguments = ["train", "data.txt", "--config", "small.toml", "--dim", "6", "--epochs", "1"];
+    prismrec(path, &arguments)
+        .assert()
+        .success()
+        .stdout(predicates::str::starts_with("engine cpu: "))
+        .stdout(contains("data.txt: 40 users, 25 items, 400 interactions"))
+        .stdout(contains("sampled, against").and(contains("full, against")));
+    // No name was given.
+    let run = path.join("runs").join("data-1");
+    let settings = &lines(&run)[0]["settings"];
+    assert_eq!((&settings["dim"], &settings["length"], &settings["epochs"]), (&6.into(), &8.into(), &1.into()));
+    // The record is a file of settings that gives the same run.
+    let config = "runs/data-1/settings.toml";
+    prismrec(path, &["train", "--config", config]).assert().success();
+    let again = path.join("runs").join("data-2");
+    let tables = [&run, &again].map(|run| fs::read(run.join("best.safetensors")).unwrap());
+    assert!(tables[0] == tables[1], "the recorded settings gave another run");
+}
+
+#[test]
+fn a_run_is_not_overwritten() {
+    let folder = trained();
+    refused(
+        folder.path(),
+        &["train", "data.txt", "--engine", "cpu", "--run", "run"],
+        &["run is not empty", "--resume"],
+    );
+}
+
+#[test]
+fn evaluate_repeats_the_figures_exactly() {
+    let folder = trained();
+    let path = folder.path();
+    let recorded = lines(&path.join("run"));
+    let find = |event: &str| recorded.iter().rev().find(|line| line["event"] == event).unwrap();
+    let test = find("test");
+    let chosen = recorded.iter().find(|line| line["event"] == "epoch" && line["epoch"] == test["epoch"]).unwrap();
+    let evaluated = |arguments: &[&str]| -> Vec<Value> {
+        let output = prismrec(path, arguments).assert().success().get_output().stdout.clone();
+        String::from_utf8(output).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let both = evaluated(&["evaluate", "run", "data.txt", "--json"]);
+    assert_eq!(both.len(), 2);
+    assert_eq!((&both[0]["metrics"], &both[1]["metrics"]), (&test["sampled"], &test["full"]));
+    assert_eq!((&both[0]["users"], &both[0]["counts"]["items"]), (&40.into(), &25.into()));
+    for protocol in ["sampled", "full"] {
+        let part = ["--part", "validation", "--protocol", protocol, "--json"];
+        let one = evaluated(&[&["evaluate", "run/best.safetensors", "data.txt"], &part[..]].concat());
+        assert_eq!(one.len(), 1);
+        assert_eq!(one[0]["metrics"], chosen["valid"][protocol], "validation, {protocol}");
+    }
+    prismrec(path, &["evaluate", "run"])
+        .assert()
+        .success()
+        .stdout(contains("test, 40 users, sampled").and(contains("test, 40 users, full")));
+}
+
+#[test]
+fn evaluate_refuses_items_that_the_checkpoint_does_not_know() {
+    let folder = trained();
+    fs::write(folder.path().join("other.txt"), "u item-1\nu item-2\nu strange\n").unwrap();
+    refused(folder.path(), &["evaluate", "run", "other.txt"], &["strange"]);
+    // Known items in other sequences are fine, but they are not the data of the training.
+    fs::write(folder.path().join("other.txt"), "u item-1\nu item-2\nu item-24\n").unwrap();
+    prismrec(folder.path(), &["evaluate", "run", "other.txt"])
+        .assert()
+        .success()
+        .stdout(contains("not the data that it was trained on"));
+}
+
+#[test]
+fn recommend_gives_items_scores_and_intentions() {
+    let folder = trained();
+    let path = folder.path();
+    let asked = |more: &[&str]| -> Value {
+        let arguments =
+            [&["recommend", "run", "--history", "item-3,item-4", "--history", "item-5", "--json"], more].concat();
+        let output = prismrec(path, &arguments).assert().success().get_output().stdout.clone();
+        serde_json::from_slice(&output).unwrap()
+    };
+    let items = |answer: &Value| -> Vec<String> {
+        let list = answer["recommendations"].as_array().unwrap();
+        list.iter().map(|r| r["item"].as_str().unwrap().to_owned()).collect()
+    };
+    let answer = asked(&["--top", "7"]);
+    let list = answer["recommendations"].as_array().unwrap();
+    assert_eq!(list.len(), 7);
+    assert!(list.is_sorted_by(|a, b| a["score"].as_f64() >= b["score"].as_f64()), "{answer}");
+    assert!(list.iter().all(|r| r["intention"].as_u64().is_some_and(|k| k < 4)), "{answer}");
+    let history = ["item-3", "item-4", "item-5"].map(String::from);
+    let others = items(&asked(&["--top", "100"]));
+    assert_eq!(others.len(), 22);
+    assert!(history.iter().all(|item| !others.contains(item)), "{others:?}");
+    let all = items(&asked(&["--top", "100", "--keep-history"]));
+    assert_eq!(all.len(), 25);
+    assert!(history.iter().all(|item| all.contains(item)), "{all:?}");
+    prismrec(path, &["recommend", "run", "--history", "item-3"])
+        .assert()
+        .success()
+        .stdout(contains("intention").and(contains("item-")));
+    refused(path, &["recommend", "run", "--history", "item-3,what,ever"], &["\"what\", \"ever\""]);
+}
+
+#[test]
+fn a_checkpoint_that_is_none_is_refused() {
+    let folder = folder();
+    let path = folder.path();
+    refused(path, &["evaluate", "data.txt", "data.txt"], &["data.txt: is no safetensors file"]);
+    refused(
+        path,
+        &["recommend", "none.safetensors", "--history", "1"],
+        &["none.safetensors: cannot read", "caused by"],
+    );
+}
+
+#[test]
+fn resume_takes_only_what_may_change() {
+    let folder = trained();
+    let path = folder.path();
+    refused(path, &["train", "--resume", "run", "--dim", "16"], &["--dim cannot be given with --resume"]);
+    refused(path, &["train", "--resume", "data.txt"], &["no run to go on with"]);
+    fs::write(path.join("other.txt"), "u item-1\nu item-2\nu item-3\n").unwrap();
+    refused(path, &["train", "other.txt", "--resume", "run"], &["not the data that the run began with"]);
+    fs::rename(path.join("data.txt"), path.join("moved.txt")).unwrap();
+    refused(path, &["train", "--resume", "run"], &["data.txt: cannot", "caused by"]);
+    // More epochs, from the data's new place.
+    prismrec(path, &["train", "moved.txt", "--resume", "run", "--epochs", "3"]).assert().success();
+    let lines = lines(&path.join("run"));
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["start", "epoch", "epoch", "epoch", "test"]);
+    assert!(fs::read_to_string(path.join("run/settings.toml")).unwrap().contains("epochs = 3"));
+}
+
+/// Ctrl-C saves; going on ends as if nothing had happened.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_and_can_be_gone_on_from() {
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+
+    let folder = trained();
+    let path = folder.path();
+    let arguments = ["train", "data.txt", "--config", "small.toml", "--patience", "0", "--run", "long"];
+    let child = std::process::Command::new(assert_cmd::cargo::cargo_bin("prismrec"))
+        .current_dir(path)
+        .args(arguments)
+        .args(["--epochs", "1000000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while fs::read_to_string(path.join("long/metrics.jsonl")).unwrap_or_default().lines().count() < 3 {
+        assert!(began.elapsed() < Duration::from_secs(60), "no epoch in a minute");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let signalled = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let output = child.wait_with_output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(130), "{stdout}{stderr}");
+    assert!(stdout.contains("go on with: prismrec train --resume long"), "{stdout}");
+    let done = lines(&path.join("long")).iter().filter(|line| line["event"] == "epoch").count();
+    let epochs = (done + 1).to_string();
+    prismrec(path, &["train", "--resume", "long", "--epochs", &epochs]).assert().success();
+    prismrec(path, &[&arguments[..6], &["--run", "whole", "--epochs", &epochs]].concat()).assert().success();
+    let losses = |run: &str| -> Vec<Value> { lines(&path.join(run)).iter().map(|l| l["loss_total"].clone()).collect() };
+    assert_eq!(losses("long"), losses("whole"));
+    let [long, whole] = ["long", "whole"].map(|run| {
+        prismrec::checkpoint::Checkpoint::load(&path.join(run).join("last.safetensors")).unwrap().parameters
+    });
+    assert!(long == whole, "an interrupted run ended with other parameters");
+}

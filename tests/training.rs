@@ -1,0 +1,358 @@
+//! The loop: going on equals not stopping, a seed decides everything, early stopping, refit, what is recorded.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+
+use prismrec::checkpoint::Checkpoint;
+use prismrec::data::generate::Generator;
+use prismrec::engine::cpu::CpuEngine;
+use prismrec::engine::{Description, Engine, PendingRead};
+use prismrec::error::{Error, Result};
+use prismrec::kernels::{BufferId, Call, Region};
+use prismrec::run::Run;
+use prismrec::settings::{Every, Settings};
+use prismrec::train::{Dataset, Ended, News, Observer, Ready};
+use serde_json::Value;
+
+fn tiny() -> Dataset {
+    Dataset::planted(Generator { users: 60, items: 50, categories: 4 }.generate(3))
+}
+
+/// Three epochs of a small model.
+fn settings() -> Settings {
+    Settings { dim: 8, length: 8, intentions: 3, blocks: 1, batch: 32, dropout: 0.3, epochs: 3, ..Settings::default() }
+}
+
+/// Stops a run after so many steps.
+struct StopAfter(u64);
+
+impl Observer for StopAfter {
+    fn tell(&mut self, news: News<'_>) {
+        if let News::Step(_) = news {
+            self.0 = self.0.saturating_sub(1);
+        }
+    }
+
+    fn stop(&mut self) -> bool {
+        self.0 == 0
+    }
+}
+
+const NEVER: u64 = u64::MAX;
+
+fn cpu(settings: &Settings) -> Box<dyn Engine> {
+    Box::new(CpuEngine::new(settings.threads).unwrap())
+}
+
+/// Begins a run and stops it after `steps` steps.
+fn begin(folder: &Path, settings: &Settings, data: &Dataset, steps: u64) -> Result<Ended> {
+    let run = Run::create(Some(folder), settings)?;
+    Ready::new(settings, data, cpu(settings))?.train(&run, None, &mut StopAfter(steps))
+}
+
+/// Goes on with a run and stops it after `steps` more steps.
+fn go_on(folder: &Path, settings: &Settings, data: &Dataset, steps: u64) -> Result<Ended> {
+    let run = Run::open(folder)?;
+    let resume = Some(Checkpoint::load_resumable(&run.last())?);
+    Ready::new(settings, data, cpu(settings))?.train(&run, resume, &mut StopAfter(steps))
+}
+
+/// The lines of `metrics.jsonl`.
+fn lines(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Lines without what a clock decides.
+fn timeless(folder: &Path) -> Vec<Value> {
+    let mut lines = lines(folder);
+    for line in &mut lines {
+        let line = line.as_object_mut().unwrap();
+        line.remove("seconds");
+        line.remove("examples_per_second");
+    }
+    lines
+}
+
+fn events<'a>(lines: &'a [Value], event: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["event"] == event).collect()
+}
+
+fn steps_of_an_epoch(folder: &Path, settings: &Settings) -> u64 {
+    let examples = lines(folder)[0]["examples"].as_u64().unwrap();
+    examples.div_ceil(settings.batch as u64)
+}
+
+/// Both folders hold the same run, bit for bit.
+fn assert_same(a: &Path, b: &Path, what: &str) {
+    for name in ["best.safetensors", "last.safetensors", "refit.safetensors", "settings.toml"] {
+        let [a, b] = [a, b].map(|folder| fs::read(folder.join(name)).ok());
+        assert!(a == b, "{what}: {name} differs");
+    }
+    let (a, b) = (timeless(a), timeless(b));
+    assert_eq!(a.len(), b.len(), "{what}: other lines");
+    for (number, (a, b)) in (1..).zip(a.iter().zip(&b)) {
+        assert!(a == b, "{what}: line {number} differs\n{a}\n{b}");
+    }
+}
+
+/// Stops `settings`' run at steps of all kinds, and goes on.
+fn assert_resumes(settings: &Settings) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = tiny();
+    let whole = at("whole");
+    assert!(matches!(begin(&whole, settings, &data, NEVER).unwrap(), Ended::Finished { .. }));
+    let epoch = steps_of_an_epoch(&whole, settings);
+    assert!(epoch > 5, "{epoch}");
+    // Before the first step, inside an epoch, at its end, just after it, inside the second.
+    for stop in [0, 1, 5, epoch, epoch + 1, 2 * epoch - 1] {
+        let stopped = at(&format!("stopped at {stop}"));
+        let ended = begin(&stopped, settings, &data, stop).unwrap();
+        assert!(matches!(ended, Ended::Stopped { step } if step == stop), "{ended:?}");
+        go_on(&stopped, settings, &data, NEVER).unwrap();
+        assert_same(&whole, &stopped, &format!("stopped at step {stop} of {epoch} an epoch"));
+    }
+    let often = at("stopped often");
+    begin(&often, settings, &data, 2).unwrap();
+    while let Ended::Stopped { .. } = go_on(&often, settings, &data, 4).unwrap() {}
+    assert_same(&whole, &often, "stopped every four steps");
+    // What is finished stays as it is.
+    go_on(&often, settings, &data, NEVER).unwrap();
+    assert_same(&whole, &often, "gone on with after the end");
+}
+
+#[test]
+fn going_on_equals_not_stopping() {
+    assert_resumes(&settings());
+}
+
+#[test]
+fn going_on_equals_not_stopping_with_validation_by_steps_and_refit() {
+    assert_resumes(&Settings { eval_every: Every::Steps(4), refit: true, epochs: 2, ..settings() });
+}
+
+/// A file may have been written after the state that is gone on from: a program that was killed.
+#[test]
+fn going_on_forgets_what_was_recorded_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, settings) = (tiny(), settings());
+    let [whole, killed] = ["whole", "killed"].map(|name| folder.path().join(name));
+    begin(&whole, &settings, &data, NEVER).unwrap();
+    begin(&killed, &settings, &data, 7).unwrap();
+    let last = fs::read(killed.join("last.safetensors")).unwrap();
+    go_on(&killed, &settings, &data, 30).unwrap();
+    assert_eq!(lines(&killed).len(), 2, "the first epoch was not recorded");
+    fs::write(killed.join("last.safetensors"), last).unwrap();
+    go_on(&killed, &settings, &data, NEVER).unwrap();
+    assert_same(&whole, &killed, "gone on with from an older state");
+}
+
+#[test]
+fn the_seed_decides_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = tiny();
+    let run = |name: &str, settings: Settings| {
+        let folder = folder.path().join(name);
+        begin(&folder, &settings, &data, NEVER).unwrap();
+        let parameters = Checkpoint::load(&folder.join("last.safetensors")).unwrap().parameters;
+        (parameters, timeless(&folder).split_off(1))
+    };
+    let one = run("1 thread", Settings { threads: 1, ..settings() });
+    assert!(one == run("1 thread, again", Settings { threads: 1, ..settings() }), "the same seed gave other bits");
+    assert!(one == run("2 threads", Settings { threads: 2, ..settings() }), "two threads gave other bits than one");
+    let other = run("another seed", Settings { threads: 1, seed: 2, ..settings() });
+    assert!(one.0 != other.0 && one.1 != other.1, "another seed gave the same");
+}
+
+#[test]
+fn stops_early_and_tests_the_best_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // Steps too small to change any rank: the first validation stays the best.
+    let settings = Settings { lr: 1e-9, epochs: 50, patience: 2, ..settings() };
+    let ended = begin(&run, &settings, &tiny(), NEVER).unwrap();
+    let Ended::Finished { tests, best } = ended else { panic!("{ended:?}") };
+    assert_eq!((tests.len(), best.epoch), (1, 1));
+    let lines = lines(&run);
+    assert_eq!(events(&lines, "epoch").len(), 3);
+    assert_eq!(events(&lines, "test")[0]["epoch"], 1);
+    assert_eq!(Checkpoint::load(&run.join("best.safetensors")).unwrap().epoch, 1);
+    assert_eq!(Checkpoint::load(&run.join("last.safetensors")).unwrap().epoch, 3);
+}
+
+#[test]
+fn learns_and_records_what_others_rely_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let settings = Settings { epochs: 12, dropout: 0.1, lr: 5e-3, ..settings() };
+    begin(&run, &settings, &tiny(), NEVER).unwrap();
+    let lines = lines(&run);
+    let start = &lines[0];
+    for key in ["users", "items", "interactions", "examples", "parameters", "threads"] {
+        assert!(start[key].is_u64(), "start has no {key}: {start}");
+    }
+    assert_eq!(
+        (&start["event"], &start["engine"], &start["settings"]["dim"]),
+        (&"start".into(), &"cpu".into(), &8.into())
+    );
+    let epochs = events(&lines, "epoch");
+    for (epoch, number) in epochs.iter().zip(1..) {
+        assert_eq!(epoch["epoch"], number);
+        for key in ["seconds", "examples_per_second", "loss_s2i", "loss_s2s", "loss_s2s_all", "loss_total"] {
+            assert!(epoch[key].as_f64().is_some_and(|value| value > 0.0), "epoch has no {key}: {epoch}");
+        }
+        for metric in ["recall@1", "recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr", "auc"] {
+            for protocol in ["sampled", "full"] {
+                assert!(epoch["valid"][protocol][metric].is_f64(), "no {metric} of {protocol}: {epoch}");
+            }
+        }
+    }
+    let loss = |line: &Value| line["loss_total"].as_f64().unwrap();
+    assert!(loss(epochs[11]) < 0.9 * loss(epochs[0]), "{} after {}", loss(epochs[11]), loss(epochs[0]));
+    let best = |line: &&Value| line["valid"]["sampled"]["ndcg@10"].as_f64().unwrap();
+    let (first, most) = (best(&epochs[0]), epochs.iter().map(best).fold(0.0, f64::max));
+    assert!(most > 1.5 * first, "validation never got better: {first} to {most}");
+    let test = events(&lines, "test")[0];
+    let chosen = test["epoch"].as_u64().unwrap() as usize;
+    assert_eq!(best(&epochs[chosen - 1]), most, "tested epoch {chosen}");
+    assert!(test["sampled"]["ndcg@10"].is_f64() && test["full"]["ndcg@100"].is_f64(), "{test}");
+    assert_eq!(events(&lines, "intentions").len(), 1);
+}
+
+#[test]
+fn validates_by_steps_and_ends_inside_an_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let settings = Settings { eval_every: Every::Steps(3), steps: 7, ..settings() };
+    begin(&run, &settings, &tiny(), NEVER).unwrap();
+    let lines = lines(&run);
+    let at: Vec<_> = events(&lines, "validation").iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    assert_eq!(at, [3, 6]);
+    let epochs = events(&lines, "epoch");
+    assert_eq!(epochs.len(), 1);
+    assert_eq!(epochs[0]["step"], 7);
+    assert!(epochs[0]["valid"].is_object(), "the last step was not validated: {}", epochs[0]);
+}
+
+#[test]
+fn refit_trains_on_validation_items_for_as_many_epochs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plain, refit) = (folder.path().join("plain"), folder.path().join("refit"));
+    let (data, settings) = (tiny(), settings());
+    begin(&plain, &settings, &data, NEVER).unwrap();
+    let ended = begin(&refit, &Settings { refit: true, ..settings.clone() }, &data, NEVER).unwrap();
+    let Ended::Finished { tests, best } = ended else { panic!("{ended:?}") };
+    assert_eq!(tests.iter().map(|test| test.refit).collect::<Vec<_>>(), [false, true]);
+    let lines = lines(&refit);
+    // What comes before is not touched by it.
+    let before: Vec<_> = timeless(&refit).into_iter().skip(1).take(timeless(&plain).len() - 1).collect();
+    assert_eq!(before, timeless(&plain)[1..]);
+    assert_eq!(events(&lines, "refit_epoch").len() as u64, best.epoch);
+    assert_eq!(events(&lines, "refit_test")[0]["epoch"], best.epoch);
+    // One more example of every user that has two items left besides the test item.
+    let users = data.split.counts().users as u64;
+    let examples = lines[0]["examples"].as_u64().unwrap() + users;
+    let checkpoint = Checkpoint::load(&refit.join("refit.safetensors")).unwrap();
+    assert!(checkpoint.refit && checkpoint.resume.is_none());
+    assert_eq!(checkpoint.step, best.epoch * examples.div_ceil(settings.batch as u64));
+}
+
+#[test]
+fn refuses_to_go_on_with_other_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    begin(&run, &settings(), &tiny(), 2).unwrap();
+    let other = Dataset::planted(Generator { users: 60, items: 50, categories: 4 }.generate(4));
+    let error = go_on(&run, &settings(), &other, NEVER).unwrap_err();
+    assert!(error.to_string().contains("not the data that the run began with"), "{error}");
+}
+
+#[test]
+fn a_run_is_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    begin(&run, &settings(), &tiny(), 1).unwrap();
+    let before = fs::read(run.join("last.safetensors")).unwrap();
+    let error = begin(&run, &settings(), &tiny(), NEVER).unwrap_err();
+    assert!(error.to_string().contains("--resume"), "{error}");
+    assert_eq!(before, fs::read(run.join("last.safetensors")).unwrap());
+}
+
+/// A CPU engine whose device fails after so many steps; `dead` devices then refuse to be read, too.
+struct Failing {
+    engine: CpuEngine,
+    steps_left: u64,
+    dead: bool,
+    failed: Rc<Cell<bool>>,
+}
+
+impl Failing {
+    fn check(&self) -> Result<()> {
+        if self.dead && self.failed.get() { Err(Error::Device("the device is lost".into())) } else { Ok(()) }
+    }
+}
+
+impl Engine for Failing {
+    fn describe(&self) -> Description {
+        self.engine.describe()
+    }
+    fn allocate(&mut self, name: &str, len: usize) -> Result<BufferId> {
+        self.engine.allocate(name, len)
+    }
+    fn allocated(&self) -> usize {
+        self.engine.allocated()
+    }
+    fn write(&mut self, region: Region, elements: &[u32]) -> Result<()> {
+        self.engine.write(region, elements)
+    }
+    fn run(&mut self, label: &str, calls: &[Call]) -> Result<()> {
+        self.check()?;
+        if label.starts_with("step") {
+            if self.steps_left == 0 {
+                self.failed.set(true);
+                return Err(Error::Device("out of memory".into()));
+            }
+            self.steps_left -= 1;
+        }
+        self.engine.run(label, calls)
+    }
+    fn read(&mut self, region: Region) -> Result<Vec<u32>> {
+        self.check()?;
+        self.engine.read(region)
+    }
+    fn read_later(&mut self, region: Region) -> Result<PendingRead> {
+        self.check()?;
+        self.engine.read_later(region)
+    }
+    fn collect(&mut self, pending: &PendingRead, wait: bool) -> Result<Option<Vec<u32>>> {
+        self.engine.collect(pending, wait)
+    }
+}
+
+#[test]
+fn a_failed_device_leaves_a_run_to_go_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, settings) = (tiny(), settings());
+    let whole = folder.path().join("whole");
+    begin(&whole, &settings, &data, NEVER).unwrap();
+    let epoch = steps_of_an_epoch(&whole, &settings);
+    for (name, dead, saved) in [("one that can be read", false, epoch + 3), ("a dead one", true, epoch)] {
+        let failed = folder.path().join(name);
+        let engine = Failing {
+            engine: CpuEngine::new(settings.threads).unwrap(),
+            steps_left: epoch + 3,
+            dead,
+            failed: Rc::default(),
+        };
+        let run = Run::create(Some(&failed), &settings).unwrap();
+        let ready = Ready::new(&settings, &data, Box::new(engine)).unwrap();
+        let error = ready.train(&run, None, &mut StopAfter(NEVER)).unwrap_err().to_string();
+        assert!(error.contains("out of memory") && error.contains("--resume"), "{error}");
+        assert_eq!(Checkpoint::load(&run.last()).unwrap().step, saved, "{name}");
+        go_on(&failed, &settings, &data, NEVER).unwrap();
+        assert_same(&whole, &failed, name);
+    }
+}
