@@ -1,4 +1,5 @@
-// The updates that dense Adam (see adam.wgsl) gives rows without a gradient: g = 0 in steps updated + 1 .. step.
+// The updates that dense Adam (see adam.wgsl) gives rows without a gradient: g = 0 in steps updated + 1 .. step; after
+// LONGEST of them nothing moves any more but the moments, which are given the rest at once.
 //
 // One invocation an element. Parameters: kernels::adam_catch_up::Params.
 
@@ -22,6 +23,8 @@ const BETA1 = 0.9;
 const BETA2 = 0.999;
 const EPSILON = 1e-8;
 
+const LONGEST = 256u;
+
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -37,11 +40,20 @@ fn main(
     var m = first_moment[e];
     var v = second_moment[e];
     var h = table[e];
-    for (var step = updated[item] + 1u; step <= params.step; step++) {
+    if v == 0.0 {
+        return; // never had a gradient
+    }
+    let end = min(params.step, updated[item] + LONGEST);
+    for (var step = updated[item] + 1u; step <= end; step++) {
         let at = 2u * (min(step, params.steps) - 1u);
         m = BETA1 * m;
         v = BETA2 * v;
         h -= rates[at] * m / (sqrt(v) * rates[at + 1u] + EPSILON);
+    }
+    if end < params.step {
+        let rest = f32(params.step - end);
+        m *= pow(BETA1, rest);
+        v *= pow(BETA2, rest);
     }
     first_moment[e] = m;
     second_moment[e] = v;

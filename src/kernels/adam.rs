@@ -1,6 +1,8 @@
 //! Adam on every parameter but the item table; adds the gradient's slices first.
 
-use super::{Real, fold, parallel};
+use multiversion::multiversion;
+
+use super::{Real, fold, math, parallel};
 
 /// Decay of the first moment.
 pub const BETA1: f64 = 0.9;
@@ -53,12 +55,17 @@ pub fn twin<R: Real>(p: &Params, gradient: &[R], parameter: &mut [R], first_mome
         let mut sum = vec![R::zero(); parameter.len()];
         for slice in 0..p.slices as usize {
             let from = &gradient[slice * p.stride as usize + chunk * CHUNK..][..sum.len()];
-            for (s, &g) in sum.iter_mut().zip(from) {
-                *s += g;
-            }
+            math::add_scaled(&mut sum, R::one(), from);
         }
-        for i in 0..sum.len() {
-            update(&mut parameter[i], &mut m[i], &mut v[i], sum[i], R::of(p.rate), R::of(p.correction));
-        }
+        update_all((parameter, m, v), &sum, R::of(p.rate), R::of(p.correction));
     });
+}
+
+/// [`update`] of each element.
+#[multiversion(targets = "simd")]
+pub fn update_all<R: Real>((h, m, v): (&mut [R], &mut [R], &mut [R]), gradient: &[R], rate: R, correction: R) {
+    let (h, m, v) = (&mut h[..gradient.len()], &mut m[..gradient.len()], &mut v[..gradient.len()]);
+    for i in 0..gradient.len() {
+        update(&mut h[i], &mut m[i], &mut v[i], gradient[i], rate, correction);
+    }
 }

@@ -1,9 +1,17 @@
 //! Gives item rows the updates by momentum alone that dense Adam would have given them since their last step: exactly
 //! those, one after the other, so that a step's cost follows its batch and the result does not show it.
+//!
+//! Only the first [`LONGEST`] of them are made: by then the first moment is 2e-12 of what it was, and the rest moves no
+//! parameter by a unit in the last place. The moments are given the rest at once.
 
-use super::adam::update;
+use multiversion::multiversion;
+
+use super::adam::{BETA1, BETA2, update};
 use super::adam_rows::rows_of;
 use super::{Real, fold, parallel};
+
+/// Updates of a row that are made one by one.
+pub const LONGEST: u32 = 256;
 
 kernel! {
     /// One invocation an element. `mark_updated` follows, as every element of a row reads the row's mark.
@@ -49,12 +57,44 @@ pub fn twin<R: Real>(
     let mut rows = rows_of(items, dim, table, first_moment, second_moment);
     parallel::chunks(&mut rows, 1, parallel::ROWS, |first, rows| {
         for (i, (h, m, v)) in rows.iter_mut().enumerate() {
-            for step in updated[items[first + i] as usize] + 1..=p.step {
-                let at = 2 * (step.min(p.steps) as usize - 1);
-                for d in 0..dim {
-                    update(&mut h[d], &mut m[d], &mut v[d], R::zero(), rates[at], rates[at + 1]);
-                }
+            let from = updated[items[first + i] as usize];
+            // A row that never had a gradient has nothing to be given.
+            if from < p.step && v.iter().any(|v| *v != R::zero()) {
+                catch_up(p, from, rates, (h, m, v));
             }
         }
     });
+}
+
+/// The updates of one row after step `from`.
+#[multiversion(targets = "simd")]
+fn catch_up<R: Real>(p: &Params, from: u32, rates: &[R], (h, m, v): (&mut [R], &mut [R], &mut [R])) {
+    // A register's worth at a time, so that the moments stay in registers from step to step.
+    const LANES: usize = 16;
+    let end = p.step.min(from + LONGEST);
+    let rest = (p.step - end) as i32;
+    let rest = (R::of((BETA1.powi(rest)) as f32), R::of((BETA2.powi(rest)) as f32));
+    let rate_of = |step: u32| {
+        let at = 2 * (step.min(p.steps) as usize - 1);
+        (rates[at], rates[at + 1])
+    };
+    let parts = h.chunks_mut(LANES).zip(m.chunks_mut(LANES)).zip(v.chunks_mut(LANES));
+    for ((h, m), v) in parts {
+        let n = h.len();
+        let (mut hs, mut ms, mut vs) = ([R::zero(); LANES], [R::zero(); LANES], [R::zero(); LANES]);
+        hs[..n].copy_from_slice(h);
+        ms[..n].copy_from_slice(m);
+        vs[..n].copy_from_slice(v);
+        for step in from + 1..=end {
+            let (rate, correction) = rate_of(step);
+            for lane in 0..LANES {
+                update(&mut hs[lane], &mut ms[lane], &mut vs[lane], R::zero(), rate, correction);
+            }
+        }
+        for lane in 0..n {
+            h[lane] = hs[lane];
+            m[lane] = ms[lane] * rest.0;
+            v[lane] = vs[lane] * rest.1;
+        }
+    }
 }

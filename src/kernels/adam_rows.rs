@@ -1,6 +1,6 @@
 //! Adam on the item rows that a step used. Their moments must be up to date: see `adam_catch_up`.
 
-use super::adam::update;
+use super::adam::update_all;
 use super::{Real, fold, parallel};
 
 kernel! {
@@ -53,9 +53,7 @@ pub fn twin<R: Real>(
     parallel::chunks(&mut rows, 1, parallel::ROWS, |first, rows| {
         for (i, (h, m, v)) in rows.iter_mut().enumerate() {
             let gradient = &gradient[(first + i) * dim..][..dim];
-            for d in 0..dim {
-                update(&mut h[d], &mut m[d], &mut v[d], gradient[d], R::of(p.rate), R::of(p.correction));
-            }
+            update_all((h, m, v), gradient, R::of(p.rate), R::of(p.correction));
         }
     });
 }

@@ -2,6 +2,7 @@
 //!
 //! The shares are dropped out too. Nothing of size T x T is stored: a block of queries meets its keys a block at a time.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::dropout::factor;
@@ -53,35 +54,63 @@ pub fn twin<R: Real>(p: &Params, offsets: &[u32], qkv: &[R], x: &[R], y: &mut [R
         .zip(parallel::by_sequence(log_sum, offsets, 1))
         .enumerate()
         .for_each(|(s, ((y, mixed), log_sum))| {
-            parallel::simd(|| {
-                let first = offsets[s] as usize;
-                let tokens = log_sum.len();
-                let qkv = &qkv[first * 3 * dim..][..tokens * 3 * dim];
-                let mut shares = vec![R::zero(); BLOCK.min(tokens) * tokens];
-                for start in (0..tokens).step_by(BLOCK) {
-                    let end = (start + BLOCK).min(tokens);
-                    scores(p, qkv, start, end, &mut shares);
-                    for i in start..end {
-                        let row = &mut shares[(i - start) * end..][..end];
-                        let log = math::log_sum_exp(&row[..=i]);
-                        for share in &mut row[..=i] {
-                            *share = (*share - log).exp_fast();
-                        }
-                        row[i + 1..].fill(R::zero());
-                        log_sum[i] = log;
-                        drop_shares(p, first + i, &mut row[..=i]);
-                    }
-                    let value = math::Matrix::new(&qkv[2 * dim..], end, dim, 3 * dim);
-                    let rows = math::Matrix::new(&shares[..(end - start) * end], end - start, end, end);
-                    math::matmul(&mut mixed[start * dim..end * dim], dim, false, R::one(), rows, value);
+            let first = offsets[s] as usize;
+            let tokens = log_sum.len();
+            let qkv = &qkv[first * 3 * dim..][..tokens * 3 * dim];
+            let mut shares = vec![R::zero(); BLOCK.min(tokens) * tokens];
+            for start in (0..tokens).step_by(BLOCK) {
+                let end = (start + BLOCK).min(tokens);
+                scores(p, qkv, start, end, &mut shares);
+                for i in start..end {
+                    log_sum[i] = softmax(p, first + i, &mut shares[(i - start) * end..][..end], i + 1);
                 }
-                let at = first * dim;
-                for (e, (y, &mixed)) in y.iter_mut().zip(mixed.iter()).enumerate() {
-                    let kept = factor::<R>(p.drop_below, p.drop_scale, p.drop_key, (at + e) as u32);
-                    *y = x[at + e] + kept * mixed;
-                }
-            });
+                let value = math::Matrix::new(&qkv[2 * dim..], end, dim, 3 * dim);
+                let rows = math::Matrix::new(&shares[..(end - start) * end], end - start, end, end);
+                math::matmul(&mut mixed[start * dim..end * dim], dim, false, R::one(), rows, value);
+            }
+            add_residual(p, first * dim, mixed, &x[first * dim..][..tokens * dim], y);
         });
+}
+
+/// The scores of one query token, those of its `keys` first, to shares with their mask; their log-sum.
+#[multiversion(targets = "simd")]
+fn softmax<R: Real>(p: &Params, token: usize, row: &mut [R], keys: usize) -> R {
+    let (row, later) = row.split_at_mut(keys);
+    later.fill(R::zero());
+    let peak = math::largest(row);
+    for share in row.iter_mut() {
+        *share = (*share - peak).exp_fast();
+    }
+    let total = math::sum(row);
+    let scale = total.recip();
+    if p.share_below == 0 {
+        for share in row.iter_mut() {
+            *share *= scale;
+        }
+    } else {
+        let element = (token as u32).wrapping_mul(p.length);
+        for (j, share) in row.iter_mut().enumerate() {
+            let kept = factor::<R>(p.share_below, p.share_scale, p.share_key, element.wrapping_add(j as u32));
+            *share *= scale * kept;
+        }
+    }
+    peak + total.ln()
+}
+
+/// y = x + dropout(mixed), of elements from `first` on.
+#[multiversion(targets = "simd")]
+fn add_residual<R: Real>(p: &Params, first: usize, mixed: &[R], x: &[R], y: &mut [R]) {
+    let (mixed, x) = (&mixed[..y.len()], &x[..y.len()]);
+    if p.drop_below == 0 {
+        for e in 0..y.len() {
+            y[e] = x[e] + mixed[e];
+        }
+    } else {
+        for e in 0..y.len() {
+            let kept = factor::<R>(p.drop_below, p.drop_scale, p.drop_key, (first + e) as u32);
+            y[e] = x[e] + kept * mixed[e];
+        }
+    }
 }
 
 /// Scores of the queries `start..end` of a sequence with its keys `0..end`: `[end - start, end]`.
@@ -91,15 +120,4 @@ fn scores<R: Real>(p: &Params, qkv: &[R], start: usize, end: usize, out: &mut [R
     let query = math::Matrix::new(&qkv[start * 3 * dim..], end - start, dim, 3 * dim);
     let key = math::Matrix::new(&qkv[dim..], end, dim, 3 * dim);
     math::matmul(&mut out[..(end - start) * end], end, false, R::of(p.scale), query, key.t());
-}
-
-/// Applies the shares' mask to the row of one query token.
-#[inline(always)]
-fn drop_shares<R: Real>(p: &Params, token: usize, row: &mut [R]) {
-    if p.share_below > 0 {
-        let element = (token as u32).wrapping_mul(p.length);
-        for (j, share) in row.iter_mut().enumerate() {
-            *share *= factor::<R>(p.share_below, p.share_scale, p.share_key, element.wrapping_add(j as u32));
-        }
-    }
 }

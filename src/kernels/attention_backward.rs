@@ -1,5 +1,6 @@
 //! Gradients of queries, keys and values. The residual's gradient is dy itself.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::dropout::factor;
@@ -46,50 +47,69 @@ pub fn twin<R: Real>(p: &Params, offsets: &[u32], qkv: &[R], mixed: &[R], log_su
     let wide = 3 * dim;
     let offsets = &offsets[..=p.sequences as usize];
     parallel::by_sequence(dqkv, offsets, wide).into_par_iter().enumerate().for_each(|(s, dqkv)| {
-        parallel::simd(|| {
-            let first = offsets[s] as usize;
-            let tokens = dqkv.len() / wide;
-            let qkv = &qkv[first * wide..][..tokens * wide];
-            // Gradient of `mixed`, through the output's dropout.
-            let mut dmixed = dy[first * dim..(first + tokens) * dim].to_vec();
-            for (e, value) in dmixed.iter_mut().enumerate() {
-                *value *= factor::<R>(p.drop_below, p.drop_scale, p.drop_key, (first * dim + e) as u32);
+        let first = offsets[s] as usize;
+        let tokens = dqkv.len() / wide;
+        let qkv = &qkv[first * wide..][..tokens * wide];
+        // Gradient of `mixed`, through the output's dropout.
+        let mut dmixed = dy[first * dim..(first + tokens) * dim].to_vec();
+        drop_output(p, first * dim, &mut dmixed);
+        dqkv.fill(R::zero());
+        let mut shares = vec![R::zero(); BLOCK.min(tokens) * tokens];
+        let mut dscores = shares.clone();
+        for start in (0..tokens).step_by(BLOCK) {
+            let end = (start + BLOCK).min(tokens);
+            let rows = end - start;
+            let query = math::Matrix::new(&qkv[start * wide..], rows, dim, wide);
+            let key = math::Matrix::new(&qkv[dim..], end, dim, wide);
+            let value = math::Matrix::new(&qkv[2 * dim..], end, dim, wide);
+            let douter = math::Matrix::new(&dmixed[start * dim..end * dim], rows, dim, dim);
+            math::matmul(&mut shares[..rows * end], end, false, R::of(p.scale), query, key.t());
+            math::matmul(&mut dscores[..rows * end], end, false, R::one(), douter, value.t());
+            for i in start..end {
+                let token = first + i;
+                let along = math::dot(&dmixed[i * dim..][..dim], &mixed[token * dim..][..dim]);
+                let row = (i - start) * end..(i - start + 1) * end;
+                let (share, dscore) = (&mut shares[row.clone()], &mut dscores[row]);
+                softmax_backward(p, token, (log_sum[token], along), share, dscore, i + 1);
             }
-            dqkv.fill(R::zero());
-            let mut shares = vec![R::zero(); BLOCK.min(tokens) * tokens];
-            let mut dscores = shares.clone();
-            for start in (0..tokens).step_by(BLOCK) {
-                let end = (start + BLOCK).min(tokens);
-                let rows = end - start;
-                let query = math::Matrix::new(&qkv[start * wide..], rows, dim, wide);
-                let key = math::Matrix::new(&qkv[dim..], end, dim, wide);
-                let value = math::Matrix::new(&qkv[2 * dim..], end, dim, wide);
-                let douter = math::Matrix::new(&dmixed[start * dim..end * dim], rows, dim, dim);
-                math::matmul(&mut shares[..rows * end], end, false, R::of(p.scale), query, key.t());
-                math::matmul(&mut dscores[..rows * end], end, false, R::one(), douter, value.t());
-                for i in start..end {
-                    let token = first + i;
-                    let share = &mut shares[(i - start) * end..][..end];
-                    let dscore = &mut dscores[(i - start) * end..][..end];
-                    let log = log_sum[token];
-                    let along = math::dot(&dmixed[i * dim..][..dim], &mixed[token * dim..][..dim]);
-                    let element = (token as u32).wrapping_mul(p.length);
-                    for j in 0..=i {
-                        let probability = (share[j] - log).exp_fast();
-                        let at = element.wrapping_add(j as u32);
-                        let kept = factor::<R>(p.share_below, p.share_scale, p.share_key, at);
-                        dscore[j] = probability * (kept * dscore[j] - along);
-                        share[j] = kept * probability;
-                    }
-                    share[i + 1..].fill(R::zero());
-                    dscore[i + 1..].fill(R::zero());
-                }
-                let shares = math::Matrix::new(&shares[..rows * end], rows, end, end);
-                let dscores = math::Matrix::new(&dscores[..rows * end], rows, end, end);
-                math::matmul(&mut dqkv[start * wide..], wide, false, R::of(p.scale), dscores, key);
-                math::matmul(&mut dqkv[dim..], wide, true, R::of(p.scale), dscores.t(), query);
-                math::matmul(&mut dqkv[2 * dim..], wide, true, R::one(), shares.t(), douter);
-            }
-        });
+            let shares = math::Matrix::new(&shares[..rows * end], rows, end, end);
+            let dscores = math::Matrix::new(&dscores[..rows * end], rows, end, end);
+            math::matmul(&mut dqkv[start * wide..], wide, false, R::of(p.scale), dscores, key);
+            math::matmul(&mut dqkv[dim..], wide, true, R::of(p.scale), dscores.t(), query);
+            math::matmul(&mut dqkv[2 * dim..], wide, true, R::one(), shares.t(), douter);
+        }
     });
+}
+
+/// The gradient of the attention's own output, through its dropout, of elements from `first` on.
+#[multiversion(targets = "simd")]
+fn drop_output<R: Real>(p: &Params, first: usize, dmixed: &mut [R]) {
+    if p.drop_below > 0 {
+        for (e, value) in dmixed.iter_mut().enumerate() {
+            *value *= factor::<R>(p.drop_below, p.drop_scale, p.drop_key, (first + e) as u32);
+        }
+    }
+}
+
+/// Of one query token: scores to shares with their mask, and gradients of masked shares to those of scores.
+#[multiversion(targets = "simd")]
+fn softmax_backward<R: Real>(
+    p: &Params,
+    token: usize,
+    (log, along): (R, R),
+    share: &mut [R],
+    dscore: &mut [R],
+    keys: usize,
+) {
+    let (share, later) = share.split_at_mut(keys);
+    later.fill(R::zero());
+    let (dscore, later) = dscore.split_at_mut(keys);
+    later.fill(R::zero());
+    let element = (token as u32).wrapping_mul(p.length);
+    for (j, (share, dscore)) in share.iter_mut().zip(dscore).enumerate() {
+        let probability = (*share - log).exp_fast();
+        let kept = factor::<R>(p.share_below, p.share_scale, p.share_key, element.wrapping_add(j as u32));
+        *dscore = probability * (kept * *dscore - along);
+        *share = kept * probability;
+    }
 }

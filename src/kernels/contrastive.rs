@@ -4,6 +4,8 @@
 //!
 //! The scores are made a tile at a time and never stored whole.
 
+use multiversion::multiversion;
+
 use super::{Real, math, parallel};
 
 /// Query rows of a block in the twin.
@@ -41,8 +43,14 @@ pub fn twin<R: Real>(p: &Params, query: &[R], candidate: &[R], normaliser: &mut 
         let query = math::Matrix::new(&query[first * dim..][..rows * dim], rows, dim, dim);
         let mut scores = vec![R::zero(); rows * n];
         math::matmul(&mut scores, n, false, R::of(p.scale), query, candidate.t());
-        for (out, scores) in normaliser.chunks_exact_mut(2).zip(scores.chunks_exact(n)) {
-            (out[0], out[1]) = math::log_sum_exp_parts(scores);
-        }
+        normalisers(&scores, n, normaliser);
     });
+}
+
+/// Of each row of scores.
+#[multiversion(targets = "simd")]
+fn normalisers<R: Real>(scores: &[R], n: usize, normaliser: &mut [R]) {
+    for (out, scores) in normaliser.chunks_exact_mut(2).zip(scores.chunks_exact(n)) {
+        (out[0], out[1]) = math::log_sum_exp_parts(scores);
+    }
 }

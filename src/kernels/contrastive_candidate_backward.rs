@@ -1,5 +1,7 @@
 //! Gradient of the candidates of a contrastive loss; see `contrastive_query_backward` for the loss.
 
+use multiversion::multiversion;
+
 use super::{Real, math, parallel};
 
 /// Candidates of a block in the twin.
@@ -56,9 +58,7 @@ pub fn twin<R: Real>(
         let mut shares = vec![R::zero(); n * rows];
         math::matmul(&mut shares, rows, false, R::of(p.scale), candidate, query.t());
         for (c, row) in shares.chunks_exact_mut(rows).enumerate() {
-            for (r, share) in row.iter_mut().enumerate() {
-                *share = weight[r] * (*share - peak[r] - log[r]).exp_fast();
-            }
+            shares_of_candidate(row, &peak, &log, weight);
             if let Some(share) = row.get_mut(positive[first + c] as usize) {
                 *share -= R::one();
             }
@@ -66,4 +66,14 @@ pub fn twin<R: Real>(
         let shares = math::Matrix::new(&shares, n, rows, rows);
         math::matmul(dcandidate, dim, false, R::of(p.scale), shares, query);
     });
+}
+
+/// The scores of one candidate with every query row to weighted shares.
+#[multiversion(targets = "simd")]
+fn shares_of_candidate<R: Real>(column: &mut [R], peak: &[R], log: &[R], weight: &[R]) {
+    let rows = column.len();
+    let (peak, log, weight) = (&peak[..rows], &log[..rows], &weight[..rows]);
+    for r in 0..rows {
+        column[r] = weight[r] * (column[r] - peak[r] - log[r]).exp_fast();
+    }
 }

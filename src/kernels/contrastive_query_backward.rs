@@ -3,6 +3,8 @@
 //! The loss is sum_r weight_r * ln(sum_n exp(score(r, n))) - sum_n score(positive_n, n): the shares are
 //! weight_r * exp(score - largest_r - log_r), less 1 where row r is the positive of candidate n.
 
+use multiversion::multiversion;
+
 use super::{Real, math, parallel};
 
 /// Query rows of a block in the twin.
@@ -57,9 +59,7 @@ pub fn twin<R: Real>(
         math::matmul(&mut shares, n, false, R::of(p.scale), query, candidate.t());
         for (i, row) in shares.chunks_exact_mut(n).enumerate() {
             let (peak, log, weight) = (normaliser[2 * (first + i)], normaliser[2 * (first + i) + 1], weight[first + i]);
-            for share in row.iter_mut() {
-                *share = weight * (*share - peak - log).exp_fast();
-            }
+            shares_of_row(row, peak, log, weight);
         }
         for (c, &row) in positive[..n].iter().enumerate() {
             if (first..first + rows).contains(&(row as usize)) {
@@ -69,4 +69,12 @@ pub fn twin<R: Real>(
         let shares = math::Matrix::new(&shares, rows, n, n);
         math::matmul(dquery, dim, p.accumulate == 1, R::of(p.scale), shares, candidate);
     });
+}
+
+/// The scores of one query row to weighted shares.
+#[multiversion(targets = "simd")]
+fn shares_of_row<R: Real>(row: &mut [R], peak: R, log: R, weight: R) {
+    for share in row {
+        *share = weight * (*share - peak - log).exp_fast();
+    }
 }

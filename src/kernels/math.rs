@@ -5,6 +5,7 @@ use std::iter::Sum;
 use std::ops::{AddAssign, MulAssign, SubAssign};
 
 use gemm::Parallelism;
+use multiversion::multiversion;
 use num_traits::Float;
 
 /// f32 or f64.
@@ -106,13 +107,6 @@ pub fn largest<R: Real>(a: &[R]) -> R {
     a.iter().fold(R::neg_infinity(), |m, &x| if x <= m { m } else { x })
 }
 
-/// ln(sum(exp(a))), stable for large elements.
-#[inline(always)]
-pub fn log_sum_exp<R: Real>(a: &[R]) -> R {
-    let (peak, log) = log_sum_exp_parts(a);
-    peak + log
-}
-
 /// The largest element, and ln(sum(exp(a - largest))).
 #[inline(always)]
 pub fn log_sum_exp_parts<R: Real>(a: &[R]) -> (R, R) {
@@ -156,6 +150,36 @@ impl<'a, R> Matrix<'a, R> {
     }
 }
 
+/// Multiplications up to which a product is made in place rather than by `gemm`, which first packs its factors.
+const SMALL: usize = 16 * 16 * 64;
+
+/// [`matmul`] of small factors.
+#[multiversion(targets = "simd")]
+fn small_matmul<R: Real>(out: &mut [R], row: usize, add: bool, factor: R, a: Matrix<R>, b: Matrix<R>) {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    for i in 0..m {
+        let out = &mut out[i * row..][..n];
+        if !add {
+            out.fill(R::zero());
+        }
+        if a.column == 1 && b.row == 1 {
+            let a = &a.data[i * a.row..][..k];
+            for (j, out) in out.iter_mut().enumerate() {
+                *out += factor * dot(a, &b.data[j * b.column..][..k]);
+            }
+        } else if b.column == 1 {
+            for p in 0..k {
+                add_scaled(out, factor * a.data[i * a.row + p * a.column], &b.data[p * b.row..][..n]);
+            }
+        } else {
+            for (j, out) in out.iter_mut().enumerate() {
+                let products = (0..k).map(|p| a.data[i * a.row + p * a.column] * b.data[p * b.row + j * b.column]);
+                *out += factor * products.sum::<R>();
+            }
+        }
+    }
+}
+
 /// out = factor * a b (or out += factor * a b, where `add`), on the calling thread; rows of `out` are `row` apart.
 pub fn matmul<R: Real>(out: &mut [R], row: usize, add: bool, factor: R, a: Matrix<R>, b: Matrix<R>) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
@@ -173,6 +197,9 @@ pub fn matmul<R: Real>(out: &mut [R], row: usize, add: bool, factor: R, a: Matri
             }
         }
         return;
+    }
+    if m * n * k <= SMALL {
+        return small_matmul(out, row, add, factor, a, b);
     }
     // SAFETY: every index that the strides and sizes reach was checked against the slices above, and `out` is borrowed
     // for writing, so it overlaps neither factor.

@@ -155,10 +155,10 @@ impl Fixture {
 
     /// What is wrong with `got` where the fixture has `name`: the first values out of bounds.
     ///
-    /// `fused`: whether products are summed without rounding them first, as PyTorch does. Otherwise a gradient that is a
-    /// difference of equal terms (all of intention 1's labels in `large`) is noise of any sign, of which Adam makes
-    /// steps of up to lr; where much of a tensor is like that, the later steps start from other parameters.
-    pub fn difference(&self, name: &str, got: &[f32], fused: bool) -> Option<String> {
+    /// Where products are rounded before they are summed, which PyTorch does not, a gradient that is a difference of equal
+    /// terms (all of intention 1's labels in `large`) is noise of any sign, of which Adam makes steps of up to lr; where
+    /// much of a tensor is like that, the later steps start from other parameters.
+    pub fn difference(&self, name: &str, got: &[f32]) -> Option<String> {
         let want = self.values(name);
         if want.len() != got.len() {
             return Some(format!("{name}: {} values instead of {}", got.len(), want.len()));
@@ -166,7 +166,7 @@ impl Fixture {
         // Gradients that are zero in exact arithmetic are rounding noise, bound by the size of the others.
         let zero = name.strip_prefix("grad.").is_some_and(|name| self.zero_gradient.contains(name));
         let bound = if zero { 1e-5 * self.largest_gradient() } else { 0.0 } + self.bound(name);
-        let gradient = name.strip_prefix("adam3.").filter(|_| !fused).map(|name| format!("grad.{name}"));
+        let gradient = name.strip_prefix("adam3.").map(|name| format!("grad.{name}"));
         let gradient = gradient.map(|name| (self.values(&name), self.bound(&name)));
         let bound = if gradient.is_some() && self.has_noisy_tensor() { 4.0 * bound } else { bound };
         let steps = 2.0 * self.adam.lr * self.adam.steps as f64;

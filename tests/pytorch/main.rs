@@ -31,23 +31,23 @@ fn fixtures() -> Vec<PathBuf> {
     found
 }
 
-fn check_all(engine: &str, fused: bool, open: &dyn Fn() -> Box<dyn Engine>) {
+fn check_all(engine: &str, open: &dyn Fn() -> Box<dyn Engine>) {
     let mut wrong = Vec::new();
     for path in fixtures() {
         let fixture = Fixture::load(&path);
         let at = format!("{engine}, {}", path.file_name().unwrap().display());
         if fixture.config.lambda == 0.0 {
             // Nothing to select: as it trains, and with the labels encoded all the same.
-            check(&fixture, open(), 0.0, fused, &at, &mut wrong);
-            check(&fixture, open(), 1e-12, fused, &at, &mut wrong);
+            check(&fixture, open(), 0.0, &at, &mut wrong);
+            check(&fixture, open(), 1e-12, &at, &mut wrong);
         } else {
-            check(&fixture, open(), fixture.config.lambda, fused, &at, &mut wrong);
+            check(&fixture, open(), fixture.config.lambda, &at, &mut wrong);
         }
     }
     assert!(wrong.is_empty(), "{} of the values differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-fn check(fixture: &Fixture, engine: Box<dyn Engine>, lambda: f64, fused: bool, at: &str, wrong: &mut Vec<String>) {
+fn check(fixture: &Fixture, engine: Box<dyn Engine>, lambda: f64, at: &str, wrong: &mut Vec<String>) {
     let config = &fixture.config;
     let shape = Shape {
         items: config.items,
@@ -68,7 +68,7 @@ fn check(fixture: &Fixture, engine: Box<dyn Engine>, lambda: f64, fused: bool, a
     };
     let labelled = hyper.with_labels();
     let mut compare =
-        |name: &str, got: &[f32]| wrong.extend(fixture.difference(name, got, fused).map(|d| format!("{at}: {d}")));
+        |name: &str, got: &[f32]| wrong.extend(fixture.difference(name, got).map(|d| format!("{at}: {d}")));
     let mut model = Model::new(engine, shape, hyper).unwrap();
     model.set_parameters(&fixture.parameters("param.")).unwrap();
 
@@ -126,7 +126,7 @@ fn check(fixture: &Fixture, engine: Box<dyn Engine>, lambda: f64, fused: bool, a
 
 #[test]
 fn the_cpu_engine_agrees_with_pytorch() {
-    check_all("cpu", true, &|| Box::new(CpuEngine::new(0).unwrap()));
+    check_all("cpu", &|| Box::new(CpuEngine::new(0).unwrap()));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn the_gpu_engine_agrees_with_pytorch() {
             let at = format!("{name} {checks:?}");
             let request =
                 EngineRequest { choice: EngineChoice::Gpu, adapter: Some(name), checks, ..EngineRequest::default() };
-            check_all(&at, false, &|| engine::open(&request).unwrap());
+            check_all(&at, &|| engine::open(&request).unwrap());
         }
     }
 }
