@@ -7,10 +7,13 @@ use std::rc::Rc;
 
 use prismrec::checkpoint::Checkpoint;
 use prismrec::data::generate::Generator;
+use prismrec::data::split::Part;
 use prismrec::engine::cpu::CpuEngine;
 use prismrec::engine::{Description, Engine, PendingRead};
 use prismrec::error::{Error, Result};
+use prismrec::evaluate::Protocol;
 use prismrec::kernels::{BufferId, Call, Region};
+use prismrec::model::Model;
 use prismrec::run::Run;
 use prismrec::settings::{Every, Settings};
 use prismrec::train::{Dataset, Ended, News, Observer, Ready};
@@ -181,6 +184,29 @@ fn stops_early_and_tests_the_best_epoch() {
     assert_eq!(events(&lines, "test")[0]["epoch"], 1);
     assert_eq!(Checkpoint::load(&run.join("best.safetensors")).unwrap().epoch, 1);
     assert_eq!(Checkpoint::load(&run.join("last.safetensors")).unwrap().epoch, 3);
+}
+
+#[test]
+fn tests_the_best_parameters_not_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let data = tiny();
+    let settings = Settings { lr: 0.02, epochs: 1000, patience: 3, ..settings() };
+    let ended = begin(&run, &settings, &data, NEVER).unwrap();
+    let Ended::Finished { tests, best } = ended else { panic!("{ended:?}") };
+    let evaluated = |name: &str| {
+        let checkpoint = Checkpoint::load(&run.join(name)).unwrap();
+        let shape = settings.shape(checkpoint.items.len());
+        let mut model = Model::new(cpu(&settings), shape, settings.hyper()).unwrap();
+        model.set_parameters(&checkpoint.parameters).unwrap();
+        let evaluator = data.evaluator(&settings, Part::Test, Protocol::Full).unwrap();
+        (checkpoint.epoch, evaluator.run(&mut model, &mut |_| {}).unwrap())
+    };
+    assert_eq!(evaluated("best.safetensors"), (best.epoch, tests[0].figures.full.clone()));
+    // Patience ran out, so it is not the last.
+    let (epoch, last) = evaluated("last.safetensors");
+    assert_eq!(epoch, best.epoch + 3);
+    assert_ne!(last, tests[0].figures.full);
 }
 
 #[test]
