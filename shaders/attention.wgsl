@@ -1,9 +1,10 @@
 // y = x + dropout(o), o_i = sum over j <= i of mask_ij softmax_j(q_i . k_j / sqrt(D)) v_j within a sequence;
 // keeps o (`mixed`) and ln(sum(exp(scores))) of each query.
 //
-// A workgroup a sequence. Blocks of 8 queries meet blocks of 8 keys: invocation (r, c) of 8 x 8 scores query r with key c
-// from slabs of 32 dimensions in group memory, then the running maximum, sum and output are updated (an online softmax);
-// outputs are held by column: invocation n has columns n, n + 64, n + 128, n + 192 of all 8 rows.
+// Group (x, y, b) has block b of 8 queries of its sequence, which meets blocks of 8 keys: invocation (r, c) of 8 x 8
+// scores query r with key c from slabs of 32 dimensions in group memory, then the running maximum, sum and output are
+// updated (an online softmax); outputs are held by column: invocation n has columns n, n + 64, n + 128, n + 192 of all
+// 8 rows.
 // Parameters: kernels::attention::Params.
 
 struct Params {
@@ -59,98 +60,100 @@ fn main(
     }
     let begin = offsets[sequence];
     let tokens = offsets[sequence + 1u] - begin;
+    let first = group.z * BLOCK;
+    if first >= tokens {
+        return;
+    }
     let dim = params.dim;
     let wide = 3u * dim;
     let r = invocation / BLOCK;
     let c = invocation % BLOCK;
-    for (var first = 0u; first < tokens; first += BLOCK) {
-        // Element (row, columns 64 g + invocation) is out[8 g + row].
-        var out: array<f32, 32>;
-        for (var e = 0u; e < 32u; e++) {
-            out[e] = 0.0;
+    // Element (row, columns 64 g + invocation) is out[8 g + row].
+    var out: array<f32, 32>;
+    for (var e = 0u; e < 32u; e++) {
+        out[e] = 0.0;
+    }
+    if invocation < BLOCK {
+        peaks[invocation] = LOWEST;
+        totals[invocation] = 0.0;
+    }
+    for (var start = 0u; start <= first; start += BLOCK) {
+        var score = 0.0;
+        for (var slab = 0u; slab < dim; slab += SLAB) {
+            workgroupBarrier();
+            for (var n = 0u; n < 4u; n++) {
+                let e = invocation + 64u * n;
+                let row = e / SLAB;
+                let d = slab + e % SLAB;
+                var q = 0.0;
+                var k = 0.0;
+                if d < dim {
+                    if first + row < tokens {
+                        q = qkv[(begin + first + row) * wide + d];
+                    }
+                    if start + row < tokens {
+                        k = qkv[(begin + start + row) * wide + dim + d];
+                    }
+                }
+                queries[row * 33u + e % SLAB] = q;
+                keys[row * 33u + e % SLAB] = k;
+            }
+            workgroupBarrier();
+            for (var d = 0u; d < SLAB; d++) {
+                score += queries[r * 33u + d] * keys[c * 33u + d];
+            }
         }
+        let allowed = start + c <= first + r && first + r < tokens;
+        scores[invocation] = select(LOWEST, score * params.scale, allowed);
+        workgroupBarrier();
         if invocation < BLOCK {
-            peaks[invocation] = LOWEST;
-            totals[invocation] = 0.0;
+            var peak = peaks[invocation];
+            for (var j = 0u; j < BLOCK; j++) {
+                peak = max(peak, scores[invocation * BLOCK + j]);
+            }
+            let shrink = exp(peaks[invocation] - peak);
+            var total = totals[invocation] * shrink;
+            for (var j = 0u; j < BLOCK; j++) {
+                let at = invocation * BLOCK + j;
+                // Keys after the query have no share, whatever the maximum is.
+                let share = select(0.0, exp(scores[at] - peak), start + j <= first + invocation);
+                total += share;
+                let element = (begin + first + invocation) * params.length + start + j;
+                scores[at] = share * drop_factor(params.share_below, params.share_scale, params.share_key, element);
+            }
+            peaks[invocation] = peak;
+            totals[invocation] = total;
+            shrinks[invocation] = shrink;
         }
-        for (var start = 0u; start <= first; start += BLOCK) {
-            var score = 0.0;
-            for (var slab = 0u; slab < dim; slab += SLAB) {
-                workgroupBarrier();
-                for (var e = invocation; e < BLOCK * SLAB; e += 64u) {
-                    let row = e / SLAB;
-                    let d = slab + e % SLAB;
-                    var q = 0.0;
-                    var k = 0.0;
-                    if d < dim {
-                        if first + row < tokens {
-                            q = qkv[(begin + first + row) * wide + d];
-                        }
-                        if start + row < tokens {
-                            k = qkv[(begin + start + row) * wide + dim + d];
-                        }
-                    }
-                    queries[row * 33u + e % SLAB] = q;
-                    keys[row * 33u + e % SLAB] = k;
-                }
-                workgroupBarrier();
-                for (var d = 0u; d < SLAB; d++) {
-                    score += queries[r * 33u + d] * keys[c * 33u + d];
-                }
-            }
-            let allowed = start + c <= first + r && first + r < tokens;
-            scores[invocation] = select(LOWEST, score * params.scale, allowed);
-            workgroupBarrier();
-            if invocation < BLOCK {
-                var peak = peaks[invocation];
-                for (var j = 0u; j < BLOCK; j++) {
-                    peak = max(peak, scores[invocation * BLOCK + j]);
-                }
-                let shrink = exp(peaks[invocation] - peak);
-                var total = totals[invocation] * shrink;
-                for (var j = 0u; j < BLOCK; j++) {
-                    let at = invocation * BLOCK + j;
-                    // Keys after the query have no share, whatever the maximum is.
-                    let share = select(0.0, exp(scores[at] - peak), start + j <= first + invocation);
-                    total += share;
-                    let element = (begin + first + invocation) * params.length + start + j;
-                    scores[at] = share * drop_factor(params.share_below, params.share_scale, params.share_key, element);
-                }
-                peaks[invocation] = peak;
-                totals[invocation] = total;
-                shrinks[invocation] = shrink;
-            }
-            workgroupBarrier();
-            for (var g = 0u; g < 4u; g++) {
-                let column = 64u * g + invocation;
-                if column < dim {
-                    for (var row = 0u; row < BLOCK; row++) {
-                        out[8u * g + row] *= shrinks[row];
-                    }
-                    for (var j = 0u; j < min(BLOCK, tokens - start); j++) {
-                        let value = qkv[(begin + start + j) * wide + 2u * dim + column];
-                        for (var row = 0u; row < BLOCK; row++) {
-                            out[8u * g + row] += scores[row * BLOCK + j] * value;
-                        }
-                    }
-                }
-            }
-        }
+        workgroupBarrier();
         for (var g = 0u; g < 4u; g++) {
             let column = 64u * g + invocation;
             if column < dim {
-                for (var row = 0u; row < min(BLOCK, tokens - first); row++) {
-                    let element = (begin + first + row) * dim + column;
-                    let value = out[8u * g + row] / totals[row];
-                    mixed[element] = value;
-                    y[element] = x[element]
-                        + value * drop_factor(params.drop_below, params.drop_scale, params.drop_key, element);
+                for (var row = 0u; row < BLOCK; row++) {
+                    out[8u * g + row] *= shrinks[row];
+                }
+                for (var j = 0u; j < min(BLOCK, tokens - start); j++) {
+                    let value = qkv[(begin + start + j) * wide + 2u * dim + column];
+                    for (var row = 0u; row < BLOCK; row++) {
+                        out[8u * g + row] += scores[row * BLOCK + j] * value;
+                    }
                 }
             }
         }
-        if invocation < min(BLOCK, tokens - first) {
-            log_sum[begin + first + invocation] = peaks[invocation] + log(totals[invocation]);
+    }
+    for (var g = 0u; g < 4u; g++) {
+        let column = 64u * g + invocation;
+        if column < dim {
+            for (var row = 0u; row < min(BLOCK, tokens - first); row++) {
+                let element = (begin + first + row) * dim + column;
+                let value = out[8u * g + row] / totals[row];
+                mixed[element] = value;
+                y[element] = x[element]
+                    + value * drop_factor(params.drop_below, params.drop_scale, params.drop_key, element);
+            }
         }
-        workgroupBarrier();
+    }
+    if invocation < min(BLOCK, tokens - first) {
+        log_sum[begin + first + invocation] = peaks[invocation] + log(totals[invocation]);
     }
 }

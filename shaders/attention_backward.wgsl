@@ -1,10 +1,12 @@
 // Gradients of queries, keys and values, with p_ij = exp(q_i . k_j / sqrt(D) - log_sum_i) and do = mask * dy:
-//   dv_j = sum_i mask_ij p_ij do_i,  ds_ij = p_ij (mask_ij do_i . v_j - do_i . o_i),
+//   dv_j = sum_i mask_ij p_ij do_i,  ds_ij = p_ij do_i . (mask_ij v_j - o_i),
 //   dq_i = sum_j ds_ij k_j / sqrt(D),  dk_j = sum_i ds_ij q_i / sqrt(D)
 //
-// A workgroup a sequence. Blocks of 8 queries meet blocks of 8 keys: invocation (r, c) of 8 x 8 has pair (query r, key c).
-// Outputs are held by column: invocation n has columns n, n + 64, ...; it alone adds to those of dk and dv, block by
-// block of queries, so that each sum has one order. Parameters: kernels::attention_backward::Params.
+// Group (x, y, b) has block b of 8 tokens of its sequence: first as queries, which meet the blocks of 8 keys up to their
+// own and give dq, then as keys, which meet the blocks of 8 queries from their own on and give dk and dv; so all groups of
+// a sequence have the same work. Where blocks meet, invocation (r, c) of 8 x 8 has pair (query r, key c). Outputs are held
+// by column: invocation n has columns n, n + 64, n + 128, n + 192 of all 8 rows.
+// Parameters: kernels::attention_backward::Params.
 
 struct Params {
     sequences: u32,
@@ -48,6 +50,66 @@ fn drop_factor(below: u32, scale: f32, key: u32, element: u32) -> f32 {
     return select(scale, 0.0, x < below);
 }
 
+// The block of queries from `first` on meets that of keys from `start` on: leaves their `shares` and `dscores`.
+fn meet(begin: u32, tokens: u32, first: u32, start: u32, invocation: u32) {
+    let dim = params.dim;
+    let wide = 3u * dim;
+    let r = invocation / BLOCK;
+    let c = invocation % BLOCK;
+    let token = begin + first + r;
+    let pair = token * params.length + start + c;
+    let kept = drop_factor(params.share_below, params.share_scale, params.share_key, pair);
+    var score = 0.0; // q . k
+    // do . (mask v - o): the difference first, which is exact where a share is almost 1 and o almost v
+    var along = 0.0;
+    for (var slab = 0u; slab < dim; slab += SLAB) {
+        workgroupBarrier();
+        for (var n = 0u; n < 4u; n++) {
+            let e = invocation + 64u * n;
+            let row = e / SLAB;
+            let d = slab + e % SLAB;
+            var q = 0.0;
+            var k = 0.0;
+            var v = 0.0;
+            var o = 0.0;
+            var mixture = 0.0;
+            if d < dim {
+                if first + row < tokens {
+                    let element = (begin + first + row) * dim + d;
+                    q = qkv[(begin + first + row) * wide + d];
+                    o = doutput(element);
+                    mixture = mixed[element];
+                }
+                if start + row < tokens {
+                    k = qkv[(begin + start + row) * wide + dim + d];
+                    v = qkv[(begin + start + row) * wide + 2u * dim + d];
+                }
+            }
+            let at = row * 33u + e % SLAB;
+            queries[at] = q;
+            keys[at] = k;
+            values[at] = v;
+            outputs[at] = o;
+            mixtures[at] = mixture;
+        }
+        workgroupBarrier();
+        for (var d = 0u; d < SLAB; d++) {
+            score += queries[r * 33u + d] * keys[c * 33u + d];
+            along += outputs[r * 33u + d] * (kept * values[c * 33u + d] - mixtures[r * 33u + d]);
+        }
+    }
+    var share = 0.0;
+    var dscore = 0.0;
+    if start + c <= first + r && first + r < tokens {
+        let probability = exp(score * params.scale - log_sum[token]);
+        share = kept * probability;
+        dscore = probability * along * params.scale;
+    }
+    shares[invocation] = share;
+    dscores[invocation] = dscore;
+    workgroupBarrier();
+}
+
 // do of an element: the gradient through the output's dropout
 fn doutput(element: u32) -> f32 {
     return dy[element] * drop_factor(params.drop_below, params.drop_scale, params.drop_key, element);
@@ -65,109 +127,74 @@ fn main(
     }
     let begin = offsets[sequence];
     let tokens = offsets[sequence + 1u] - begin;
+    let own = group.z * BLOCK;
+    if own >= tokens {
+        return;
+    }
     let dim = params.dim;
     let wide = 3u * dim;
-    let r = invocation / BLOCK;
-    let c = invocation % BLOCK;
-    for (var first = 0u; first < tokens; first += BLOCK) {
-        let rows = min(BLOCK, tokens - first);
-        // do . o of query r, summed just as do . v is, with the first keys: where one share is 1, the two are to cancel.
-        var along = 0.0;
-        // Element (row, columns 64 g + invocation) is dquery[8 g + row].
-        var dquery: array<f32, 32>;
-        for (var e = 0u; e < 32u; e++) {
-            dquery[e] = 0.0;
-        }
-        for (var start = 0u; start <= first; start += BLOCK) {
-            var score = 0.0; // q . k
-            var dshare = 0.0; // do . v
-            for (var slab = 0u; slab < dim; slab += SLAB) {
-                workgroupBarrier();
-                for (var e = invocation; e < BLOCK * SLAB; e += 64u) {
-                    let row = e / SLAB;
-                    let d = slab + e % SLAB;
-                    var q = 0.0;
-                    var k = 0.0;
-                    var v = 0.0;
-                    var o = 0.0;
-                    var mixture = 0.0;
-                    if d < dim {
-                        if first + row < tokens {
-                            q = qkv[(begin + first + row) * wide + d];
-                            o = doutput((begin + first + row) * dim + d);
-                            mixture = mixed[(begin + first + row) * dim + d];
-                        }
-                        if start + row < tokens {
-                            k = qkv[(begin + start + row) * wide + dim + d];
-                            v = qkv[(begin + start + row) * wide + 2u * dim + d];
-                        }
-                    }
-                    let at = row * 33u + e % SLAB;
-                    queries[at] = q;
-                    keys[at] = k;
-                    values[at] = v;
-                    outputs[at] = o;
-                    mixtures[at] = mixture;
-                }
-                workgroupBarrier();
-                for (var d = 0u; d < SLAB; d++) {
-                    score += queries[r * 33u + d] * keys[c * 33u + d];
-                    dshare += outputs[r * 33u + d] * values[c * 33u + d];
-                }
-                if start == 0u {
-                    for (var d = 0u; d < SLAB; d++) {
-                        along += outputs[r * 33u + d] * mixtures[r * 33u + d];
-                    }
-                }
-            }
-            var share = 0.0;
-            var dscore = 0.0;
-            if start + c <= first + r && r < rows {
-                let token = begin + first + r;
-                let probability = exp(score * params.scale - log_sum[token]);
-                let element = token * params.length + start + c;
-                let kept = drop_factor(params.share_below, params.share_scale, params.share_key, element);
-                share = kept * probability;
-                dscore = probability * (kept * dshare - along) * params.scale;
-            }
-            shares[invocation] = share;
-            dscores[invocation] = dscore;
-            workgroupBarrier();
-            for (var g = 0u; g < 4u; g++) {
-                let column = 64u * g + invocation;
-                if column < dim {
-                    for (var j = 0u; j < min(BLOCK, tokens - start); j++) {
-                        let key_at = (begin + start + j) * wide + dim + column;
-                        let key = qkv[key_at];
-                        var dkey = 0.0;
-                        var dvalue = 0.0;
-                        for (var row = 0u; row < BLOCK; row++) {
-                            dquery[8u * g + row] += dscores[row * BLOCK + j] * key;
-                        }
-                        for (var row = 0u; row < rows; row++) {
-                            let token = begin + first + row;
-                            dkey += dscores[row * BLOCK + j] * qkv[token * wide + column];
-                            dvalue += shares[row * BLOCK + j] * doutput(token * dim + column);
-                        }
-                        // The first block of queries that sees a key is the key's own.
-                        if start != first {
-                            dkey += dqkv[key_at];
-                            dvalue += dqkv[key_at + dim];
-                        }
-                        dqkv[key_at] = dkey;
-                        dqkv[key_at + dim] = dvalue;
-                    }
-                }
-            }
-        }
+    let rows = min(BLOCK, tokens - own);
+
+    // Element (row, columns 64 g + invocation) is dquery[8 g + row].
+    var dquery: array<f32, 32>;
+    for (var e = 0u; e < 32u; e++) {
+        dquery[e] = 0.0;
+    }
+    for (var start = 0u; start <= own; start += BLOCK) {
+        meet(begin, tokens, own, start, invocation);
         for (var g = 0u; g < 4u; g++) {
             let column = 64u * g + invocation;
             if column < dim {
-                for (var row = 0u; row < rows; row++) {
-                    dqkv[(begin + first + row) * wide + column] = dquery[8u * g + row];
+                for (var j = 0u; j < min(BLOCK, tokens - start); j++) {
+                    let key = qkv[(begin + start + j) * wide + dim + column];
+                    for (var row = 0u; row < BLOCK; row++) {
+                        dquery[8u * g + row] += dscores[row * BLOCK + j] * key;
+                    }
                 }
             }
         }
-        workgroupBarrier();
+    }
+    for (var g = 0u; g < 4u; g++) {
+        let column = 64u * g + invocation;
+        if column < dim {
+            for (var row = 0u; row < rows; row++) {
+                dqkv[(begin + own + row) * wide + column] = dquery[8u * g + row];
+            }
+        }
+    }
+
+    // Element (key j, columns 64 g + invocation) is at 8 g + j.
+    var dkey: array<f32, 32>;
+    var dvalue: array<f32, 32>;
+    for (var e = 0u; e < 32u; e++) {
+        dkey[e] = 0.0;
+        dvalue[e] = 0.0;
+    }
+    for (var first = own; first < tokens; first += BLOCK) {
+        meet(begin, tokens, first, own, invocation);
+        for (var g = 0u; g < 4u; g++) {
+            let column = 64u * g + invocation;
+            if column < dim {
+                for (var row = 0u; row < min(BLOCK, tokens - first); row++) {
+                    let token = begin + first + row;
+                    let query = qkv[token * wide + column];
+                    let output = doutput(token * dim + column);
+                    for (var j = 0u; j < BLOCK; j++) {
+                        dkey[8u * g + j] += dscores[row * BLOCK + j] * query;
+                        dvalue[8u * g + j] += shares[row * BLOCK + j] * output;
+                    }
+                }
+            }
+        }
+    }
+    for (var g = 0u; g < 4u; g++) {
+        let column = 64u * g + invocation;
+        if column < dim {
+            for (var j = 0u; j < rows; j++) {
+                let at = (begin + own + j) * wide + dim + column;
+                dqkv[at] = dkey[8u * g + j];
+                dqkv[at + dim] = dvalue[8u * g + j];
+            }
+        }
     }
 }

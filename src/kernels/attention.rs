@@ -12,14 +12,14 @@ use super::{Real, math, parallel};
 const BLOCK: usize = 32;
 
 kernel! {
-    /// A workgroup a sequence; 8 queries meet 8 keys at a time, one pair an invocation.
+    /// A workgroup 8 tokens of a sequence; 8 queries meet 8 keys at a time, one pair an invocation.
     "attention"
     params {
         sequences: u32,
         dim: u32,
         /// 1 / sqrt(D)
         scale: f32,
-        /// L: share (query token, key's place in the sequence) is element `token * length + place` of the shares' mask.
+        /// L, at least the longest sequence's tokens: share (query token, key's place in the sequence) is element `token * length + place` of the shares' mask.
         length: u32,
         share_below: u32,
         share_scale: f32,
@@ -42,7 +42,10 @@ kernel! {
         /// ln(sum(exp(scores))) of each query, `[tokens]`
         log_sum: write f32,
     }
-    groups |p| super::fold(p.sequences)
+    groups |p| {
+        let [x, y, _] = super::fold(p.sequences);
+        [x, y, p.length.div_ceil(8)]
+    }
 }
 
 pub fn twin<R: Real>(p: &Params, offsets: &[u32], qkv: &[R], x: &[R], y: &mut [R], mixed: &mut [R], log_sum: &mut [R]) {

@@ -10,7 +10,7 @@ use super::{Real, math, parallel};
 const BLOCK: usize = 32;
 
 kernel! {
-    /// A workgroup a sequence; 8 queries meet 8 keys at a time, one pair an invocation.
+    /// A workgroup 8 tokens of a sequence; 8 queries meet 8 keys at a time, one pair an invocation.
     "attention_backward"
     params {
         sequences: u32,
@@ -39,7 +39,10 @@ kernel! {
         /// `[tokens, 3, dim]`
         dqkv: write f32,
     }
-    groups |p| super::fold(p.sequences)
+    groups |p| {
+        let [x, y, _] = super::fold(p.sequences);
+        [x, y, p.length.div_ceil(8)]
+    }
 }
 
 pub fn twin<R: Real>(p: &Params, offsets: &[u32], qkv: &[R], mixed: &[R], log_sum: &[R], dy: &[R], dqkv: &mut [R]) {
