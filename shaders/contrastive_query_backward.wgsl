@@ -47,7 +47,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         for (var slab = 0u; slab < params.dim; slab += SLAB) {
             workgroupBarrier();
-            for (var e = invocation; e < TILE * SLAB; e += 64u) {
+            for (var part = 0u; part < 8u; part++) {
+                let e = invocation + 64u * part;
                 let row = e / SLAB;
                 let d = slab + e % SLAB;
                 var q = 0.0;
