@@ -19,9 +19,12 @@ var<workgroup> counts: array<atomic<u32>, 256>; // losses by the round's byte
 var<workgroup> prefix: u32; // tau's bytes so far
 var<workgroup> left: u32; // tau's rank among the losses that agree with them
 
-// Bits that sort as the numbers do.
+// Bits that sort as the numbers do; what is not a number, of either sign, comes last.
 fn sortable(value: f32) -> u32 {
     let bits = bitcast<u32>(value);
+    if (bits & 0x7fffffffu) > 0x7f800000u {
+        return 0xffffffffu;
+    }
     return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
 }
 

@@ -34,7 +34,7 @@ pub fn twin<R: Real>(p: &Params, loss: &[R], tau: &mut [R], weight: &mut [R], po
         tau[0] = *loss.to_vec().select_nth_unstable_by(rank - 1, order).1;
     }
     for row in 0..rows {
-        let kept = loss[row] <= tau[0];
+        let kept = rank > 0 && loss[row] <= tau[0];
         weight[row] = if kept { R::one() } else { R::zero() };
         positive[row] = if kept { row as u32 } else { NONE };
     }
