@@ -41,8 +41,10 @@ fn main(
         sum += exp(normaliser[2u * row] - peak + normaliser[2u * row + 1u]);
     }
     let log_sum = log(sum);
+    let own = offsets[b];
+    let own_end = offsets[b + 1u];
     var total = 0.0;
-    for (var n = offsets[b]; n < offsets[b + 1u]; n++) {
+    for (var n = own; n < own_end; n++) {
         var best = 0.0;
         var best_row = first;
         for (var row = first; row < end; row++) {
@@ -63,6 +65,6 @@ fn main(
     for (var row = first; row < end; row++) {
         example_normaliser[2u * row] = peak;
         example_normaliser[2u * row + 1u] = log_sum;
-        weight[row] = f32(offsets[b + 1u] - offsets[b]);
+        weight[row] = f32(own_end - own);
     }
 }
