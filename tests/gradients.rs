@@ -536,7 +536,7 @@ struct Contrastive {
 }
 
 impl Contrastive {
-    fn log_sums(&self, query: &[f64], candidate: &[f64]) -> Vec<f64> {
+    fn normalisers(&self, query: &[f64], candidate: &[f64]) -> Vec<f64> {
         let params = contrastive::Params {
             rows: self.rows as u32,
             candidates: self.candidates as u32,
@@ -544,16 +544,16 @@ impl Contrastive {
             dim: self.dim as u32,
             scale: scale(self.dim),
         };
-        let mut log_sum = poison(self.rows);
-        contrastive::twin(&params, query, candidate, &mut log_sum);
-        log_sum
+        let mut normaliser = poison(2 * self.rows);
+        contrastive::twin(&params, query, candidate, &mut normaliser);
+        normaliser
     }
 
     /// Gradients of queries (added to `before`, where it is given) and of candidates.
     fn backward(
         &self,
         (query, candidate): (&[f64], &[f64]),
-        (log_sum, weight, positive): (&[f64], &[f64], &[u32]),
+        (normaliser, weight, positive): (&[f64], &[f64], &[u32]),
         before: Option<&[f64]>,
     ) -> (Vec<f64>, Vec<f64>) {
         let params = contrastive_query_backward::Params {
@@ -565,7 +565,7 @@ impl Contrastive {
             accumulate: before.is_some().into(),
         };
         let mut dquery = before.map_or_else(|| poison(query.len()), <[f64]>::to_vec);
-        contrastive_query_backward::twin(&params, query, candidate, log_sum, weight, positive, &mut dquery);
+        contrastive_query_backward::twin(&params, query, candidate, normaliser, weight, positive, &mut dquery);
         let dquery = before.map_or(dquery.clone(), |before| less(&dquery, before));
         let params = contrastive_candidate_backward::Params {
             rows: params.rows,
@@ -575,7 +575,7 @@ impl Contrastive {
             scale: params.scale,
         };
         let mut dcandidate = poison(candidate.len());
-        contrastive_candidate_backward::twin(&params, query, candidate, log_sum, weight, positive, &mut dcandidate);
+        contrastive_candidate_backward::twin(&params, query, candidate, normaliser, weight, positive, &mut dcandidate);
         // Rows before the first candidate are not this kernel's.
         let (others, own) = dcandidate.split_at_mut(self.first_candidate * self.dim);
         assert!(others.iter().all(|g| g.is_nan()));
@@ -616,24 +616,24 @@ fn seq2item_loss() {
             scale: scale(dim),
         };
         let run = |phi: &[f64], candidate: &[f64]| {
-            let log_sum = sizes.log_sums(phi, candidate);
-            let (mut loss, mut example_log_sum, mut weight) =
-                (poison(examples), poison(sizes.rows), poison(sizes.rows));
+            let normaliser = sizes.normalisers(phi, candidate);
+            let (mut loss, mut example_normaliser, mut weight) =
+                (poison(examples), poison(2 * sizes.rows), poison(sizes.rows));
             let mut positive = vec![NONE; candidates];
             seq2item_loss::twin(
                 &params,
                 phi,
                 candidate,
                 &offsets,
-                &log_sum,
+                &normaliser,
                 &mut loss,
-                &mut example_log_sum,
+                &mut example_normaliser,
                 &mut weight,
                 &mut positive,
             );
-            (loss, example_log_sum, weight, positive)
+            (loss, example_normaliser, weight, positive)
         };
-        let (loss, example_log_sum, weight, positive) = run(&phi, &candidate);
+        let (loss, example_normaliser, weight, positive) = run(&phi, &candidate);
         // Eq. 6 as it is written.
         for (b, &loss) in loss.iter().enumerate() {
             let similarity = |k: usize, n: usize| {
@@ -645,7 +645,7 @@ fn seq2item_loss() {
                 .sum();
             assert!((loss - want).abs() <= 1e-12 * (1.0 + want.abs()), "example {b}: {loss}, by eq. 6 {want}");
         }
-        let backward = |before| sizes.backward((&phi, &candidate), (&example_log_sum, &weight, &positive), before);
+        let backward = |before| sizes.backward((&phi, &candidate), (&example_normaliser, &weight, &positive), before);
         let before = random.reals(phi.len());
         for before in [None, Some(&before[..])] {
             let (dphi, dcandidate) = backward(before);
@@ -664,7 +664,7 @@ fn seq2seq_loss() {
         let sizes = Contrastive { rows, candidates: rows, first_candidate: rows, dim };
         let phi = random.reals(2 * rows * dim);
         let losses = |phi: &[f64]| {
-            let log_sum = sizes.log_sums(&phi[..rows * dim], phi);
+            let normaliser = sizes.normalisers(&phi[..rows * dim], phi);
             let params = seq2seq_loss::Params {
                 rows: rows as u32,
                 first_label: rows as u32,
@@ -672,10 +672,10 @@ fn seq2seq_loss() {
                 scale: scale(dim),
             };
             let mut loss = poison(rows);
-            seq2seq_loss::twin(&params, phi, phi, &log_sum, &mut loss);
-            (loss, log_sum)
+            seq2seq_loss::twin(&params, phi, phi, &normaliser, &mut loss);
+            (loss, normaliser)
         };
-        let (loss, log_sum) = losses(&phi);
+        let (loss, normaliser) = losses(&phi);
         for (r, &loss) in loss.iter().enumerate() {
             let similarity =
                 |n: usize| f64::from(scale(dim)) * dot(&phi[r * dim..][..dim], &phi[(rows + n) * dim..][..dim]);
@@ -689,7 +689,7 @@ fn seq2seq_loss() {
         let before = random.reals(rows * dim);
         for before in [None, Some(&before[..])] {
             let inputs = &phi[..rows * dim];
-            let (mut gradient, dlabel) = sizes.backward((inputs, &phi), (&log_sum, &weight, &positive), before);
+            let (mut gradient, dlabel) = sizes.backward((inputs, &phi), (&normaliser, &weight, &positive), before);
             gradient.extend_from_slice(&dlabel[rows * dim..]);
             // With one row the loss is 0 whatever phi is.
             if rows > 1 {
@@ -714,15 +714,15 @@ fn select_confident() {
         }
         (tau[0], weight)
     };
-    for rows in [1, 2, 7, 300] {
-        let loss = random.reals(rows);
+    for (rows, tied) in [(1, false), (2, false), (7, false), (300, false), (300, true)] {
+        let loss = if tied { random.eighths(rows) } else { random.reals(rows) };
         let mut sorted = loss.clone();
         sorted.sort_by(f64::total_cmp);
         for rank in [1, rows.div_ceil(2), rows] {
             let (tau, weight) = run(&loss, rank);
             assert_eq!(tau, sorted[rank - 1]);
             assert_eq!(weight, loss.iter().map(|l| f64::from(*l <= tau)).collect::<Vec<_>>());
-            assert_eq!(weight.iter().sum::<f64>(), rank as f64);
+            assert!(weight.iter().sum::<f64>() == rank as f64 || tied);
         }
         assert_eq!(run(&loss, 0), (f64::NEG_INFINITY, vec![0.0; rows]));
     }

@@ -157,6 +157,23 @@ fn copies_in_shaders_are_the_same() {
     assert_eq!(optimisers, BTreeSet::from([constants.as_str()]));
 }
 
+#[test]
+fn every_kernel_has_its_tests() {
+    let mut kernel_tests = String::new();
+    for module in names_in(&folder("tests/kernels"), ".rs") {
+        kernel_tests += &std::fs::read_to_string(folder("tests/kernels").join(module + ".rs")).unwrap();
+    }
+    let gradient_tests = std::fs::read_to_string(folder("tests/gradients.rs")).unwrap();
+    for kernel in KERNELS {
+        let name = kernel.name;
+        assert!(kernel_tests.contains(&format!("#[test]\nfn {name}() {{")), "tests/kernels has no test {name}");
+        assert!(kernel_tests.contains(&format!("&{name}::KERNEL")), "tests/kernels never runs {name}");
+        if name.ends_with("_backward") {
+            assert!(gradient_tests.contains(&format!("{name}::twin(")), "tests/gradients.rs never runs {name}");
+        }
+    }
+}
+
 /// Tint refuses what naga lets pass, such as barriers in control flow that is not uniform.
 #[test]
 fn every_shader_is_valid_for_tint_where_it_is_installed() {

@@ -41,6 +41,11 @@ impl Random {
         (0..n).map(|_| self.0.random_range(0.0..1.0)).collect()
     }
 
+    /// Multiples of 1/8 in -1..=1: their products and sums are the same in any order, and some of them are equal.
+    pub fn eighths(&mut self, n: usize) -> Vec<f64> {
+        (0..n).map(|_| self.below(17) as f64 / 8.0 - 1.0).collect()
+    }
+
     /// Indices in `0..below`.
     pub fn indices(&mut self, n: usize, below: usize) -> Vec<u32> {
         (0..n).map(|_| self.below(below) as u32).collect()

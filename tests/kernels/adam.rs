@@ -1,0 +1,122 @@
+//! Adam, on all elements and on the rows in use.
+
+use prismrec::kernels::*;
+
+use crate::case::{Case, EXACT, Output, Tolerance};
+use crate::common::Random;
+
+/// Moments: a few products and sums. Later steps of a chain add to the first one's rounding.
+const MOMENT: Tolerance = Tolerance { absolute: 1e-7, relative: 4e-6 };
+/// A parameter near 1 less a step: where the second moment is almost 0, thousands, off by a few units in the last place.
+const PARAMETER: Tolerance = Tolerance { absolute: 1e-6, relative: 1e-5 };
+
+/// Numbers of all sizes, as epsilon shows only beside tiny gradients.
+fn gradients(random: &mut Random, n: usize) -> Vec<f64> {
+    (0..n).map(|_| random.reals(1)[0] * random.one_of(&[1.0, 1e-3, 1e-7, 1e-8, 0.0])).collect()
+}
+
+/// A parameter, and moments that fit each other.
+struct State {
+    parameter: Vec<f64>,
+    first_moment: Vec<f64>,
+    second_moment: Vec<f64>,
+}
+
+fn state(random: &mut Random, n: usize) -> State {
+    let first_moment = gradients(random, n);
+    let second_moment = first_moment.iter().map(|m| m * m * (0.1 + random.shares(1)[0])).collect();
+    State { parameter: random.reals(n), first_moment, second_moment }
+}
+
+#[test]
+fn adam() {
+    let mut random = Random::new();
+    for elements in [1, 255, 256, 257, 1009] {
+        for (slices, gap) in [(1, 0), (3, 5), (8, 64)] {
+            let stride = elements + gap;
+            let params = adam::Params {
+                elements: elements as u32,
+                slices: slices as u32,
+                stride: stride as u32,
+                rate: 0.01,
+                correction: 1.5,
+            };
+            let state = state(&mut random, elements);
+            // Where a few copies almost cancel, the sum is off by units of a copy: a gradient of one size each.
+            let one = gradients(&mut random, elements);
+            let copies: Vec<f64> = (0..slices * stride)
+                .map(|i| one[(i % stride).min(elements - 1)] * (0.1 + random.shares(1)[0]))
+                .collect();
+            let axes = [("element", elements)];
+            Case::new(&adam::KERNEL, params)
+                .reals(&copies[..(slices - 1) * stride + elements])
+                .writes(Output::new(&axes, PARAMETER).onto(state.parameter))
+                .writes(Output::new(&axes, MOMENT).onto(state.first_moment))
+                .writes(Output::new(&axes, MOMENT).onto(state.second_moment))
+                .check(&mut random);
+        }
+    }
+}
+
+/// (rows, items, D): 256 elements a workgroup.
+const ROWS: [(usize, usize, usize); 7] =
+    [(1, 1, 1), (0, 3, 4), (85, 90, 3), (64, 64, 4), (257, 300, 1), (13, 40, 65), (3, 9, 256)];
+
+#[test]
+fn adam_rows() {
+    let mut random = Random::new();
+    for (rows, items, dim) in ROWS {
+        let params = adam_rows::Params { rows: rows as u32, dim: dim as u32, step: 1234, rate: 0.01, correction: 1.5 };
+        let used = random.distinct(rows, items);
+        let own = || used.iter().map(|&row| row as usize);
+        let state = state(&mut random, items * dim);
+        let axes = [("item", items), ("d", dim)];
+        Case::new(&adam_rows::KERNEL, params)
+            .whole(&used)
+            .reals(&gradients(&mut random, rows * dim))
+            .writes(Output::new(&axes, PARAMETER).onto(state.parameter).rows(own(), dim))
+            .writes(Output::new(&axes, MOMENT).onto(state.first_moment).rows(own(), dim))
+            .writes(Output::new(&axes, MOMENT).onto(state.second_moment).rows(own(), dim))
+            .writes(Output::new(&[("item", items)], EXACT).onto_whole(random.indices(items, 1234)).rows(own(), 1))
+            .check(&mut random);
+    }
+}
+
+#[test]
+fn adam_catch_up() {
+    let mut random = Random::new();
+    for (rows, items, dim) in ROWS {
+        // Rows from 0 to 40 steps behind, with rates of their own for the first steps only.
+        let (step, steps) = (60, 47);
+        let params = adam_catch_up::Params { rows: rows as u32, dim: dim as u32, step, steps };
+        let rates: Vec<f64> = (1..=steps)
+            .flat_map(|t| [0.01 / (1.0 - 0.9f64.powi(t as i32)), 1.0 / (1.0 - 0.999f64.powi(t as i32)).sqrt()])
+            .collect();
+        let updated: Vec<u32> = (0..items).map(|_| step - random.below(41) as u32).collect();
+        let used = random.distinct(rows, items);
+        let own = || used.iter().map(|&row| row as usize);
+        let state = state(&mut random, items * dim);
+        let axes = [("item", items), ("d", dim)];
+        Case::new(&adam_catch_up::KERNEL, params)
+            .whole(&used)
+            .reals(&rates)
+            .whole(&updated)
+            .writes(Output::new(&axes, PARAMETER).onto(state.parameter).rows(own(), dim))
+            .writes(Output::new(&axes, MOMENT).onto(state.first_moment).rows(own(), dim))
+            .writes(Output::new(&axes, MOMENT).onto(state.second_moment).rows(own(), dim))
+            .check(&mut random);
+    }
+}
+
+#[test]
+fn mark_updated() {
+    let mut random = Random::new();
+    for (rows, items) in [(0, 3), (1, 1), (255, 300), (256, 256), (257, 1000)] {
+        let used = random.distinct(rows, items);
+        let marks = Output::new(&[("item", items)], EXACT).onto_whole(random.indices(items, 70));
+        Case::new(&mark_updated::KERNEL, mark_updated::Params { rows: rows as u32, step: 77 })
+            .whole(&used)
+            .writes(marks.rows(used.iter().map(|&row| row as usize), 1))
+            .check(&mut random);
+    }
+}

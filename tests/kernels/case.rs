@@ -1,0 +1,244 @@
+//! A case: a kernel, its parameters, what its bindings hold, and how far what it writes may be from what the twin writes.
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+use prismrec::kernels::{Access, Kernel, Region, Scalar};
+
+use crate::common::Random;
+use crate::machines::{CPU, GPUS, Job, Machine};
+
+/// What outputs, and everything around bindings, hold before a run: a NaN, and an index that is out of bounds.
+const POISON: u32 = 0x7fc5_a5a5;
+/// Elements before and after a binding's region that nothing may touch.
+const GUARD: usize = Region::ALIGNMENT;
+
+/// |got - want| <= absolute + relative * |want|
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    pub absolute: f32,
+    pub relative: f32,
+}
+
+/// For results that involve no rounding, or the same one.
+pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0 };
+
+/// For a handful of operations on numbers near 1: a few units in the last place (6e-8), and GPUs' division, square root
+/// and exponential are off by up to three of them more.
+pub const FEW: Tolerance = Tolerance { absolute: 1e-6, relative: 2e-6 };
+
+/// For sums of `n` products of numbers up to 1, in any order: each of the additions is off by half a unit (3e-8) of a
+/// partial sum, which is about the root of its length.
+pub fn sum_of(n: usize) -> Tolerance {
+    let n = n as f32;
+    Tolerance { absolute: 1e-6 + 3e-8 * n.sqrt() * n.sqrt().max(10.0), relative: 4e-6 }
+}
+
+/// What a kernel writes.
+pub struct Output {
+    axes: Vec<(&'static str, usize)>,
+    tolerance: Tolerance,
+    before: Option<Vec<u32>>,
+    len: usize,
+    /// All that may and must be written.
+    ranges: Vec<Range<usize>>,
+}
+
+impl Output {
+    /// All elements of these axes, the last of which varies fastest.
+    pub fn new(axes: &[(&'static str, usize)], tolerance: Tolerance) -> Self {
+        let len = axes.iter().map(|(_, n)| n).product();
+        Output { axes: axes.to_vec(), tolerance, before: None, len, ranges: vec![0..len] }
+    }
+
+    /// The slices of a gradient, `stride` apart.
+    pub fn slices(axes: &[(&'static str, usize)], slices: usize, stride: usize, tolerance: Tolerance) -> Self {
+        let size = Output::new(axes, tolerance).len;
+        let ranges: Vec<_> = (0..slices).map(|slice| slice * stride..slice * stride + size).collect();
+        let axes = vec![("slice", slices), ("element", stride)];
+        Output { axes, tolerance, before: None, len: ranges.last().unwrap().end, ranges }
+    }
+
+    /// It is written on top of these numbers.
+    pub fn onto(mut self, before: Vec<f64>) -> Self {
+        self.before = Some(bits(&before));
+        self
+    }
+
+    /// It is written on top of these whole numbers.
+    pub fn onto_whole(mut self, before: Vec<u32>) -> Self {
+        self.before = Some(before);
+        self
+    }
+
+    /// Only these rows (of `width` elements) are written.
+    pub fn rows(mut self, rows: impl IntoIterator<Item = usize>, width: usize) -> Self {
+        self.ranges = rows.into_iter().map(|row| row * width..(row + 1) * width).collect();
+        self
+    }
+}
+
+/// See the module.
+pub struct Case {
+    kernel: &'static Kernel,
+    params: Vec<u8>,
+    what: String,
+    /// Content of each binding.
+    contents: Vec<Vec<u32>>,
+    /// Of each binding; `None` where it is only read.
+    outputs: Vec<Option<Output>>,
+    /// Where tokens of each sequence begin, to tell where an element is.
+    offsets: Vec<u32>,
+}
+
+fn bits(values: &[f64]) -> Vec<u32> {
+    values.iter().map(|&value| (value as f32).to_bits()).collect()
+}
+
+impl Case {
+    pub fn new(kernel: &'static Kernel, params: impl Pod + Debug) -> Self {
+        let what = format!("{params:?}");
+        let params = bytemuck::bytes_of(&params).to_vec();
+        Case { kernel, params, what, contents: Vec::new(), outputs: Vec::new(), offsets: Vec::new() }
+    }
+
+    fn push(mut self, access: Access, scalar: Option<Scalar>, content: Vec<u32>, output: Option<Output>) -> Self {
+        let binding = self.kernel.bindings[self.contents.len()];
+        assert_eq!(binding.access, access, "{}.{}", self.kernel.name, binding.name);
+        assert!(scalar.is_none_or(|scalar| scalar == binding.scalar), "{}.{}", self.kernel.name, binding.name);
+        self.contents.push(content);
+        self.outputs.push(output);
+        self
+    }
+
+    /// The next binding is read and holds these numbers.
+    pub fn reals(self, values: &[f64]) -> Self {
+        self.push(Access::read, Some(Scalar::F32), bits(values), None)
+    }
+
+    /// The next binding is read and holds these whole numbers.
+    pub fn whole(self, values: &[u32]) -> Self {
+        self.push(Access::read, Some(Scalar::U32), values.to_vec(), None)
+    }
+
+    /// The next binding is read and holds these offsets of sequences.
+    pub fn offsets(mut self, offsets: &[u32]) -> Self {
+        self.offsets = offsets.to_vec();
+        self.whole(offsets)
+    }
+
+    /// The next binding is written.
+    pub fn writes(self, output: Output) -> Self {
+        let content = output.before.clone().unwrap_or_else(|| vec![POISON; output.len]);
+        assert_eq!(content.len(), output.len);
+        self.push(Access::write, None, content, Some(output))
+    }
+
+    /// Runs on all engines and compares.
+    ///
+    /// # Panics
+    /// Where a shader or a twin does not do as it is to do.
+    pub fn check(self, random: &mut Random) {
+        assert_eq!(self.contents.len(), self.kernel.bindings.len());
+        // A region may be as long as a full batch needs and hold a smaller one.
+        let slack = random.one_of(&[0, 1, 67]);
+        let mut buffers = Vec::new();
+        let mut regions = Vec::new();
+        for content in &self.contents {
+            let len = content.len() + slack;
+            let mut buffer = vec![POISON; 2 * GUARD + len];
+            buffer[GUARD..GUARD + content.len()].copy_from_slice(content);
+            buffers.push(buffer);
+            regions.push((GUARD, len));
+        }
+        let job = Arc::new(Job { kernel: self.kernel, params: self.params.clone(), buffers, regions });
+        let twin = CPU.begin(&job);
+        let shaders: Vec<_> = GPUS.iter().map(|machine| (machine, machine.begin(&job))).collect();
+        let want = twin().unwrap_or_else(|e| panic!("{} {}: {e}", self.kernel.name, self.what));
+        self.compare(&CPU, &job, &want, &want);
+        for (machine, shader) in shaders {
+            let got = shader().unwrap_or_else(|e| panic!("{} on {}: {e}", self.kernel.name, machine.name));
+            self.compare(machine, &job, &got, &want);
+        }
+    }
+
+    fn compare(&self, machine: &Machine, job: &Job, got: &[Vec<u32>], want: &[Vec<u32>]) {
+        for (i, output) in self.outputs.iter().enumerate() {
+            let binding = self.kernel.bindings[i];
+            let show = |bits: u32| match (bits, binding.scalar) {
+                (POISON, _) => "poison".to_owned(),
+                (bits, Scalar::F32) => format!("{:e}", f32::from_bits(bits)),
+                (bits, Scalar::U32) => bits.to_string(),
+            };
+            let mut failures = Vec::new();
+            let mut failed = 0;
+            let mut written = vec![false; got[i].len()];
+            for range in output.iter().flat_map(|output| &output.ranges) {
+                written[GUARD + range.start..GUARD + range.end].fill(true);
+            }
+            let tolerance = output.as_ref().map_or(EXACT, |output| output.tolerance);
+            for (at, (&got, &want)) in got[i].iter().zip(&want[i]).enumerate() {
+                let before = job.buffers[i][at];
+                let right = match written[at] {
+                    false => got == before,
+                    true => got != POISON && agree(binding.scalar, got, want, tolerance),
+                };
+                if !right {
+                    failed += 1;
+                    if failures.len() < 10 {
+                        let expected = if written[at] { show(want) } else { format!("{} untouched", show(before)) };
+                        failures.push(format!("{}: {}, expected {expected}", self.place(output, at), show(got)));
+                    }
+                }
+            }
+            assert!(
+                failed == 0,
+                "{}.{} by {}: {failed} of {} elements are wrong ({tolerance:?}), {}\n{}",
+                self.kernel.name,
+                binding.name,
+                machine.name,
+                self.contents[i].len(),
+                self.what,
+                failures.join("\n")
+            );
+        }
+    }
+
+    /// Where element `at` of a binding's buffer is, in words.
+    fn place(&self, output: &Option<Output>, at: usize) -> String {
+        let Some(output) = output else { return format!("element {at} of an input and its surroundings") };
+        if at < GUARD || at >= GUARD + output.len {
+            return format!("element {} of the surroundings", at as isize - GUARD as isize);
+        }
+        let mut rest = at - GUARD;
+        let mut places = Vec::new();
+        for (axis, n) in output.axes.iter().rev() {
+            let index = rest % n;
+            rest /= n;
+            if *axis == "token" && !self.offsets.is_empty() {
+                let sequence = self.offsets.partition_point(|&offset| offset as usize <= index) - 1;
+                places.push(format!("token {}", index - self.offsets[sequence] as usize));
+                places.push(format!("sequence {sequence}"));
+            } else {
+                places.push(format!("{axis} {index}"));
+            }
+        }
+        places.reverse();
+        format!("({})", places.join(", "))
+    }
+}
+
+fn agree(scalar: Scalar, got: u32, want: u32, tolerance: Tolerance) -> bool {
+    if scalar == Scalar::U32 || got == want {
+        return got == want;
+    }
+    let (got, want) = (f32::from_bits(got), f32::from_bits(want));
+    if want.is_nan() {
+        return got.is_nan();
+    }
+    let difference = (got - want).abs();
+    // As it stands, a difference that is not a number is too large.
+    difference <= tolerance.absolute + tolerance.relative * want.abs()
+}

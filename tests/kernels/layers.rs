@@ -1,0 +1,306 @@
+//! Embedding, layer norm and linear layers.
+
+use prismrec::kernels::dropout::Dropout;
+use prismrec::kernels::*;
+
+use crate::case::{Case, EXACT, FEW, Output, Tolerance, sum_of};
+use crate::common::{Random, segments};
+
+/// (rows, width): one row, one column, workgroups of 256 elements not full, full, and one over, primes.
+const GRIDS: [(usize, usize); 9] = [(1, 1), (85, 3), (64, 4), (257, 1), (37, 7), (4, 64), (13, 65), (2, 128), (5, 256)];
+
+#[test]
+fn embed() {
+    let mut random = Random::new();
+    for (tokens, dim) in GRIDS {
+        for drop in [Dropout::OFF, random.dropout(0.5)] {
+            let (items, length) = (11, 5);
+            let params = embed::Params {
+                tokens: tokens as u32,
+                dim: dim as u32,
+                scale: (dim as f32).sqrt(),
+                drop_below: drop.below,
+                drop_scale: drop.scale,
+                drop_key: drop.key,
+            };
+            Case::new(&embed::KERNEL, params)
+                .whole(&random.indices(tokens, items))
+                .whole(&random.indices(tokens, length))
+                .reals(&random.reals(items * dim))
+                .reals(&random.reals(length * dim))
+                // scale is up to 16, so that one rounding is up to 1e-6
+                .writes(Output::new(&[("token", tokens), ("d", dim)], Tolerance { absolute: 4e-6, relative: 1e-6 }))
+                .check(&mut random);
+        }
+    }
+}
+
+#[test]
+fn embed_backward() {
+    let mut random = Random::new();
+    for (rows, dim) in GRIDS {
+        // Some rows are one token, some many tokens and candidates.
+        let (tokens, candidates, items) = (2 * rows + 3, rows / 2 + 1, rows + 4);
+        let mut row_of = random.indices(tokens + candidates, rows);
+        row_of[..rows].copy_from_slice(&random.order(rows));
+        let (starts, sources) = segments(&row_of, rows);
+        for drop in [Dropout::OFF, random.dropout(0.5)] {
+            let params = embed_backward::Params {
+                rows: rows as u32,
+                dim: dim as u32,
+                tokens: tokens as u32,
+                scale: (dim as f32).sqrt(),
+                drop_below: drop.below,
+                drop_scale: drop.scale,
+                drop_key: drop.key,
+                l2: 0.3,
+            };
+            Case::new(&embed_backward::KERNEL, params)
+                .whole(&random.distinct(rows, items))
+                .whole(&starts)
+                .whole(&sources)
+                .reals(&random.reals(tokens * dim))
+                .reals(&random.reals(candidates * dim))
+                .reals(&random.reals(items * dim))
+                // a sum of about 3, at most some 15, terms up to 32
+                .writes(Output::new(&[("row", rows), ("d", dim)], Tolerance { absolute: 2e-5, relative: 2e-6 }))
+                .check(&mut random);
+        }
+    }
+}
+
+#[test]
+fn position_backward() {
+    let mut random = Random::new();
+    for (positions, dim) in GRIDS {
+        let tokens = 9 * positions + 1;
+        let position_of = random.indices(tokens, positions);
+        let (starts, sources) = segments(&position_of, positions);
+        for (slices, gap) in [(1, 0), (3, 5), (8, 64)] {
+            let drop = if slices == 1 { Dropout::OFF } else { random.dropout(0.3) };
+            let stride = positions * dim + gap;
+            let params = position_backward::Params {
+                positions: positions as u32,
+                dim: dim as u32,
+                slices: slices as u32,
+                stride: stride as u32,
+                drop_below: drop.below,
+                drop_scale: drop.scale,
+                drop_key: drop.key,
+            };
+            Case::new(&position_backward::KERNEL, params)
+                .whole(&starts)
+                .whole(&sources)
+                .reals(&random.reals(tokens * dim))
+                .writes(Output::slices(&[("position", positions), ("d", dim)], slices, stride, sum_of(30)))
+                .check(&mut random);
+        }
+    }
+}
+
+#[test]
+fn gather() {
+    let mut random = Random::new();
+    for (rows, dim) in GRIDS {
+        let items = 11;
+        Case::new(&gather::KERNEL, gather::Params { rows: rows as u32, dim: dim as u32 })
+            .whole(&random.indices(rows, items))
+            .reals(&random.reals(items * dim))
+            .writes(Output::new(&[("row", rows), ("d", dim)], EXACT))
+            .check(&mut random);
+    }
+}
+
+/// Rows and widths of layer norms: 16 rows a workgroup, 16 invocations a row.
+const NORMS: [(usize, usize); 11] =
+    [(1, 1), (15, 3), (16, 4), (17, 7), (33, 15), (5, 16), (2, 17), (31, 64), (7, 65), (3, 128), (18, 256)];
+
+#[test]
+fn layer_norm() {
+    let mut random = Random::new();
+    for (rows, dim) in NORMS {
+        // Every third row is so even that epsilon decides.
+        let mut x = random.reals(rows * dim);
+        for row in x.chunks_exact_mut(dim).step_by(3) {
+            row.iter_mut().for_each(|x| *x = 1e-3 * *x);
+        }
+        // 1 / sqrt(variance + epsilon) is up to 316, and x - mean is off by 6e-8 of x where it is that large.
+        let tolerance = Tolerance { absolute: 4e-5, relative: 1e-5 };
+        Case::new(&layer_norm::KERNEL, layer_norm::Params { rows: rows as u32, dim: dim as u32 })
+            .reals(&x)
+            .reals(&random.reals(2 * dim))
+            .writes(Output::new(&[("row", rows), ("d", dim)], tolerance))
+            .writes(Output::new(&[("row", rows), ("mean or rstd", 2)], Tolerance { absolute: 1e-6, relative: 1e-5 }))
+            .check(&mut random);
+    }
+}
+
+/// mean and 1 / sqrt(variance + epsilon) of some rows; the backward kernels take them as they are.
+fn stats(random: &mut Random, rows: usize) -> Vec<f64> {
+    (0..rows).flat_map(|_| [random.reals(1)[0], 0.5 + random.shares(1)[0]]).collect()
+}
+
+#[test]
+fn layer_norm_backward() {
+    let mut random = Random::new();
+    for (rows, dim) in NORMS {
+        for accumulate in [0, 1] {
+            let params = layer_norm_backward::Params { rows: rows as u32, dim: dim as u32, accumulate };
+            // means of up to 256 products of three numbers up to 3, then a few operations
+            let tolerance = Tolerance { absolute: 4e-6, relative: 4e-6 };
+            let mut dx = Output::new(&[("row", rows), ("d", dim)], tolerance);
+            if accumulate == 1 {
+                dx = dx.onto(random.reals(rows * dim));
+            }
+            Case::new(&layer_norm_backward::KERNEL, params)
+                .reals(&random.reals(rows * dim))
+                .reals(&random.reals(2 * dim))
+                .reals(&stats(&mut random, rows))
+                .reals(&random.reals(rows * dim))
+                .writes(dx)
+                .check(&mut random);
+        }
+    }
+}
+
+#[test]
+fn layer_norm_weight_backward() {
+    let mut random = Random::new();
+    for (rows, dim) in [(1, 1), (3, 3), (4, 63), (5, 64), (97, 65), (256, 7), (300, 130), (7, 256)] {
+        for (slices, gap) in [(1, 0), (3, 5), (8, 64)] {
+            let stride = 2 * dim + gap;
+            let params = layer_norm_weight_backward::Params {
+                rows: rows as u32,
+                dim: dim as u32,
+                slices: slices as u32,
+                stride: stride as u32,
+            };
+            Case::new(&layer_norm_weight_backward::KERNEL, params)
+                .reals(&random.reals(rows * dim))
+                .reals(&stats(&mut random, rows))
+                .reals(&random.reals(rows * dim))
+                // the products are up to 3
+                .writes(Output::slices(&[("weight or bias", 2), ("d", dim)], slices, stride, sum_of(9 * rows)))
+                .check(&mut random);
+        }
+    }
+}
+
+/// (rows, inner, outer) of linear layers: tiles are 64 x 64, slabs 16.
+const LINEARS: [(usize, usize, usize); 9] = [
+    (1, 1, 1),
+    (1, 3, 7),
+    (63, 16, 64),
+    (64, 15, 65),
+    (65, 17, 63),
+    (130, 64, 4),
+    (2, 7, 192),
+    (127, 65, 128),
+    (31, 256, 300),
+];
+
+#[test]
+fn linear() {
+    let mut random = Random::new();
+    for (rows, inner, outer) in LINEARS {
+        for (relu, residual, drop) in
+            [(0, 0, Dropout::OFF), (1, 1, Dropout::OFF), (1, 0, random.dropout(0.5)), (0, 1, random.dropout(0.2))]
+        {
+            let params = linear::Params {
+                rows: rows as u32,
+                inner: inner as u32,
+                outer: outer as u32,
+                relu,
+                residual,
+                drop_below: drop.below,
+                drop_scale: drop.scale,
+                drop_key: drop.key,
+            };
+            let added = if residual == 1 { random.reals(rows * outer) } else { Vec::new() };
+            Case::new(&linear::KERNEL, params)
+                .reals(&random.reals(rows * inner))
+                .reals(&random.reals((inner + 1) * outer))
+                .reals(&added)
+                .writes(Output::new(&[("row", rows), ("column", outer)], sum_of(2 * inner)))
+                .check(&mut random);
+        }
+    }
+}
+
+#[test]
+fn linear_backward() {
+    let mut random = Random::new();
+    for (rows, outer, inner) in LINEARS {
+        for (accumulate, gate) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+            let params = linear_backward::Params {
+                rows: rows as u32,
+                inner: inner as u32,
+                outer: outer as u32,
+                accumulate,
+                gate,
+                gate_scale: 1.25,
+            };
+            // As a ReLU with dropout leaves it: half of it zeros, and some of them negative ones.
+            let mut x = random.reals(if gate == 1 { rows * inner } else { 0 });
+            x.iter_mut().for_each(|x| *x = if *x < 0.0 { random.one_of(&[0.0, -0.0]) } else { *x });
+            let mut dx = Output::new(&[("row", rows), ("column", inner)], sum_of(2 * outer));
+            if accumulate == 1 {
+                dx = dx.onto(random.reals(rows * inner));
+            }
+            Case::new(&linear_backward::KERNEL, params)
+                .reals(&random.reals(rows * outer))
+                .reals(&random.reals(outer * inner))
+                .reals(&x)
+                .writes(dx)
+                .check(&mut random);
+        }
+    }
+}
+
+#[test]
+fn linear_weight_backward() {
+    let mut random = Random::new();
+    for (outer, rows, inner) in LINEARS {
+        for (slices, gap) in [(1, 0), (3, 5), (8, 64)] {
+            let stride = (inner + 1) * outer + gap;
+            let params = linear_weight_backward::Params {
+                rows: rows as u32,
+                inner: inner as u32,
+                outer: outer as u32,
+                slices: slices as u32,
+                stride: stride as u32,
+            };
+            Case::new(&linear_weight_backward::KERNEL, params)
+                .reals(&random.reals(rows * inner))
+                .reals(&random.reals(rows * outer))
+                .writes(Output::slices(
+                    &[("outer", outer), ("inner, bias", inner + 1)],
+                    slices,
+                    stride,
+                    sum_of(2 * rows),
+                ))
+                .check(&mut random);
+        }
+    }
+}
+
+#[test]
+fn dropout_backward() {
+    let mut random = Random::new();
+    for (rows, dim) in GRIDS {
+        for drop in [Dropout::OFF, random.dropout(0.5), random.dropout(0.01), random.dropout(0.99)] {
+            let elements = rows * dim;
+            let params = dropout_backward::Params {
+                elements: elements as u32,
+                drop_below: drop.below,
+                drop_scale: drop.scale,
+                drop_key: drop.key,
+            };
+            Case::new(&dropout_backward::KERNEL, params)
+                .reals(&random.reals(elements))
+                // one product
+                .writes(Output::new(&[("element", elements)], FEW))
+                .check(&mut random);
+        }
+    }
+}

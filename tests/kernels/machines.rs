@@ -1,0 +1,171 @@
+//! The engines that cases run on: the CPU engine, and each adapter of this machine in several ways. Each is opened once
+//! and lives on a thread of its own, as opening a device and compiling pipelines takes longer than a case.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread;
+
+use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest};
+use prismrec::kernels::{BufferId, Call, KERNELS, Kernel, Region};
+
+/// A call and what its buffers hold before it. Of each buffer, `region` gives the part that the kernel is bound to; the
+/// rest must stay as it is.
+pub struct Job {
+    pub kernel: &'static Kernel,
+    pub params: Vec<u8>,
+    pub buffers: Vec<Vec<u32>>,
+    /// Offset and length.
+    pub regions: Vec<(usize, usize)>,
+}
+
+/// What the buffers hold after it, or why it did not run.
+type Done = Result<Vec<Vec<u32>>, String>;
+
+/// An engine on its thread.
+pub struct Machine {
+    pub name: String,
+    jobs: Mutex<Sender<(Arc<Job>, Sender<Done>)>>,
+}
+
+impl Machine {
+    fn new(name: String, request: EngineRequest, kernels: HashMap<&'static str, &'static Kernel>) -> Self {
+        let (jobs, inbox) = channel::<(Arc<Job>, Sender<Done>)>();
+        thread::spawn(move || {
+            let mut engine = engine::open(&request).map_err(|e| e.to_string());
+            let mut buffers = Vec::new();
+            for (job, outbox) in inbox {
+                let done = match &mut engine {
+                    Ok(engine) => run(engine.as_mut(), &mut buffers, kernels[job.kernel.name], &job),
+                    Err(e) => Err(e.clone()),
+                };
+                // Whoever asked may have failed by now.
+                let _ = outbox.send(done);
+            }
+        });
+        Machine { name, jobs: Mutex::new(jobs) }
+    }
+
+    /// Begins a job; the answer is waited for by calling what is returned.
+    pub fn begin(&self, job: &Arc<Job>) -> impl FnOnce() -> Done + use<> {
+        let (outbox, done) = channel();
+        self.jobs.lock().unwrap().send((job.clone(), outbox)).unwrap();
+        move || done.recv().map_err(|_| "the engine panicked; see above".to_owned())?
+    }
+}
+
+/// Runs a job in buffers that are used again and again: (buffer, elements) of each binding.
+fn run(engine: &mut dyn Engine, buffers: &mut Vec<(BufferId, usize)>, kernel: &'static Kernel, job: &Job) -> Done {
+    let failed = |e: prismrec::error::Error| e.to_string();
+    for (i, content) in job.buffers.iter().enumerate() {
+        if buffers.get(i).is_none_or(|(_, len)| *len < content.len()) {
+            let len = content.len().next_power_of_two();
+            let made = (engine.allocate(&format!("binding {i}"), len).map_err(failed)?, len);
+            if i < buffers.len() { buffers[i] = made } else { buffers.push(made) }
+        }
+        engine.write(Region { buffer: buffers[i].0, offset: 0, len: content.len() }, content).map_err(failed)?;
+    }
+    let regions =
+        job.regions.iter().zip(&*buffers).map(|(&(offset, len), &(buffer, _))| Region { buffer, offset, len });
+    let call = Call::new(kernel, &job.params, regions.collect());
+    engine.run(kernel.name, &[call]).map_err(failed)?;
+    let after =
+        job.buffers.iter().zip(&*buffers).map(|(content, &(buffer, _))| {
+            engine.read(Region { buffer, offset: 0, len: content.len() }).map_err(failed)
+        });
+    after.collect()
+}
+
+/// The engine whose twins judge.
+pub static CPU: LazyLock<Machine> = LazyLock::new(|| {
+    let request = EngineRequest { choice: EngineChoice::Cpu, ..Default::default() };
+    Machine::new("the twin".into(), request, KERNELS.iter().map(|kernel| (kernel.name, *kernel)).collect())
+});
+
+/// Each adapter with and without the checks of shaders, and with dispatches folded into two dimensions.
+pub static GPUS: LazyLock<Vec<Machine>> = LazyLock::new(|| {
+    let adapters = engine::adapters();
+    assert!(
+        !adapters.is_empty(),
+        "no Vulkan, Metal or Direct3D 12 adapter: these tests need one. On Debian or Ubuntu `apt-get install \
+         mesa-vulkan-drivers` installs one that computes on the CPU"
+    );
+    let mut machines = Vec::new();
+    for adapter in adapters {
+        println!("adapter: {adapter}");
+        for (mode, checks, kernels) in [
+            ("checked", Checks::Checked, KERNELS),
+            ("unchecked", Checks::Unchecked, KERNELS),
+            ("folded", Checks::Unchecked, FOLDED),
+        ] {
+            let request = EngineRequest {
+                choice: EngineChoice::Gpu,
+                adapter: Some(adapter.name.clone()),
+                checks,
+                ..Default::default()
+            };
+            let mut by_name: HashMap<_, _> = KERNELS.iter().map(|kernel| (kernel.name, *kernel)).collect();
+            by_name.extend(kernels.iter().map(|kernel| (kernel.name, *kernel)));
+            machines.push(Machine::new(format!("{}, {mode}", adapter.name), request, by_name));
+        }
+    }
+    machines
+});
+
+macro_rules! folded {
+    ($($name:ident),* $(,)?) => {
+        /// The kernels whose dispatch may be folded, always folded into three rows, which may leave up to two workgroups
+        /// at the end without work.
+        static FOLDED: &[&Kernel] = &[$({
+            use prismrec::kernels::$name::KERNEL;
+            static FOLDED: Kernel = Kernel {
+                name: stringify!($name),
+                source: KERNEL.source,
+                params: KERNEL.params,
+                bindings: KERNEL.bindings,
+                groups: |params| {
+                    let [x, y, z] = (KERNEL.groups)(params);
+                    [(x * y).div_ceil(3), 3, z]
+                },
+                twin: KERNEL.twin,
+            };
+            &FOLDED
+        }),*];
+    };
+}
+
+folded!(
+    adam,
+    adam_catch_up,
+    adam_rows,
+    aggregate,
+    aggregate_backward,
+    attention,
+    attention_backward,
+    candidate_scores,
+    contrastive,
+    dropout_backward,
+    embed,
+    embed_backward,
+    gather,
+    intention_key_backward,
+    intention_weight,
+    intention_weight_backward,
+    layer_norm,
+    layer_norm_backward,
+    mark_updated,
+    place,
+    place_backward,
+    position_backward,
+    prototype_softmax,
+    prototype_softmax_backward,
+    seq2item_loss,
+    seq2seq_loss,
+    sum_slices,
+);
+
+#[test]
+fn folded_dispatches_are_those_of_the_shaders_that_fold() {
+    let undo: Vec<_> = KERNELS.iter().filter(|k| k.source.contains("num_workgroups")).map(|k| k.name).collect();
+    assert_eq!(undo, FOLDED.iter().map(|kernel| kernel.name).collect::<Vec<_>>());
+}
