@@ -35,22 +35,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // Element (r, c) of the 8 x 8 outputs is sums[2 r + c / 4][c % 4].
     var sums: array<vec4<f32>, 16>;
     for (var at = 0u; at < params.outer; at += SLAB) {
-        // This invocation brings row `invocation` of dy's slab and column `invocation` of W's.
-        let row = first_row + invocation;
-        let column = first_column + invocation;
-        for (var s = 0u; s < SLAB; s++) {
-            var a = 0.0;
-            var b = 0.0;
+        // Whole vectors are stored, as invocations may not share one.
+        for (var part = 0u; part < 4u; part++) {
+            let s = invocation / 16u + 4u * part;
+            let quad = invocation % 16u;
+            var a = vec4<f32>(0.0);
+            var b = vec4<f32>(0.0);
             if at + s < params.outer {
-                if row < params.rows {
-                    a = dy[row * params.outer + at + s];
-                }
-                if column < params.inner {
-                    b = weight[(at + s) * params.inner + column];
+                for (var e = 0u; e < 4u; e++) {
+                    let row = first_row + 4u * quad + e;
+                    let column = first_column + 4u * quad + e;
+                    if row < params.rows {
+                        a[e] = dy[row * params.outer + at + s];
+                    }
+                    if column < params.inner {
+                        b[e] = weight[(at + s) * params.inner + column];
+                    }
                 }
             }
-            left[s * 16u + invocation / 4u][invocation % 4u] = a;
-            right[s * 16u + invocation / 4u][invocation % 4u] = b;
+            left[s * 16u + quad] = a;
+            right[s * 16u + quad] = b;
         }
         workgroupBarrier();
         for (var s = 0u; s < SLAB; s++) {

@@ -37,25 +37,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sums: array<vec4<f32>, 16>;
     var bias = 0.0; // of column first_row + invocation of dy
     for (var at = slice * each; at < end; at += SLAB) {
-        let outer = first_row + invocation;
-        let inner = first_column + invocation;
-        for (var s = 0u; s < SLAB; s++) {
-            var a = 0.0;
-            var b = 0.0;
+        // Whole vectors are stored, as invocations may not share one.
+        for (var part = 0u; part < 4u; part++) {
+            let s = invocation / 16u + 4u * part;
+            let quad = invocation % 16u;
+            var a = vec4<f32>(0.0);
+            var b = vec4<f32>(0.0);
             if at + s < end {
-                if outer < params.outer {
-                    a = dy[(at + s) * params.outer + outer];
-                }
-                if inner < params.inner {
-                    b = x[(at + s) * params.inner + inner];
+                for (var e = 0u; e < 4u; e++) {
+                    let outer = first_row + 4u * quad + e;
+                    let inner = first_column + 4u * quad + e;
+                    if outer < params.outer {
+                        a[e] = dy[(at + s) * params.outer + outer];
+                    }
+                    if inner < params.inner {
+                        b[e] = x[(at + s) * params.inner + inner];
+                    }
                 }
             }
-            bias += a;
-            left[s * 16u + invocation / 4u][invocation % 4u] = a;
-            right[s * 16u + invocation / 4u][invocation % 4u] = b;
+            left[s * 16u + quad] = a;
+            right[s * 16u + quad] = b;
         }
         workgroupBarrier();
         for (var s = 0u; s < SLAB; s++) {
+            bias += left[s * 16u + invocation / 4u][invocation % 4u];
             let a0 = left[s * 16u + 2u * i];
             let a1 = left[s * 16u + 2u * i + 1u];
             let b0 = right[s * 16u + 2u * j];
