@@ -872,3 +872,23 @@ fn adam_catch_up() {
     let decay = 0.9f32 as f64;
     assert!((update(4, &short).1[0] - 0.3 * decay.powi(7)).abs() <= 1e-15);
 }
+
+/// A row that no step used for long is where dense Adam has it, although only the first updates are made one by one.
+#[test]
+fn a_row_catches_up_over_a_thousand_steps() {
+    let start = Plain { parameter: 0.5, m: 0.3, v: 0.2 };
+    for behind in [1, 255, 256, 257, 1000] {
+        let all_rates: Vec<f64> =
+            (1..=1010).flat_map(|step| [f64::from(rates(step).0), f64::from(rates(step).1)]).collect();
+        let (mut table, mut m, mut v) = ([start.parameter], [start.m], [start.v]);
+        let params = adam_catch_up::Params { rows: 1, dim: 1, step: 1010, steps: 1010 };
+        adam_catch_up::twin(&params, &[0], &all_rates, &[1010 - behind], &mut table, &mut m, &mut v);
+        let mut dense = start;
+        (1011 - behind as i32..=1010).for_each(|step| dense.step(step, 0.0));
+        assert!((table[0] - dense.parameter).abs() <= ADAM_TOLERANCE, "{behind} steps: {}, dense {dense:?}", table[0]);
+        // The constants are f32: 6e-8 each, to the power of up to 1000.
+        for (got, want) in [(m[0], dense.m), (v[0], dense.v)] {
+            assert!((got - want).abs() <= 1e-4 * want, "{behind} steps: {got}, dense {dense:?}");
+        }
+    }
+}
