@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod adapters;
 mod evaluate;
 mod recommend;
 mod show;
@@ -31,6 +32,7 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Evaluate(evaluate::EvaluateArgs),
     Recommend(recommend::RecommendArgs),
+    Adapters(adapters::AdaptersArgs),
 }
 
 /// Parses, runs, and prints what went wrong: exit code 1 for an error, 2 for a wrong command line, 130 for an interrupted
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Train(arguments) => train::run(*arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Recommend(arguments) => recommend::run(arguments),
+        Command::Adapters(arguments) => adapters::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

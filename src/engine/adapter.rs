@@ -103,7 +103,7 @@ fn pick(summaries: &[AdapterSummary], choice: EngineChoice, name: Option<&str>) 
 }
 
 /// What to say where there is no adapter at all.
-pub(super) fn none_found() -> Error {
+pub(crate) fn none_found() -> Error {
     Error::Adapter(
         "no adapter (GPU) found. Install a Vulkan driver: on Debian or Ubuntu `apt-get install mesa-vulkan-drivers` \
          (it also holds one that computes on the CPU), elsewhere the GPU vendor's driver; or compute with --engine cpu"
