@@ -9,15 +9,15 @@ use super::read::Interactions;
 use super::{Stream, stream};
 
 /// Chance of each of an item's successors, given that its category is gone on with.
-const SUCCESSORS: [f64; 3] = [0.6, 0.3, 0.1];
+const SUCCESSORS: [f64; 3] = [0.85, 0.1, 0.05];
 /// Chance that a click goes on with the intention of the click before.
-const STAY: f64 = 0.6;
+const STAY: f64 = 0.8;
 /// Chance that one of the user's intentions gives way to a new one at a click.
 const CHANGE: f64 = 0.1;
 /// Chance that a click is any item at all.
 const NOISE: f64 = 0.1;
 /// Clicks of every user, and how many more may come: a geometric number of this mean, cut at the last.
-const LENGTH: (usize, f64, usize) = (5, 7.0, 50);
+const LENGTH: (usize, f64, usize) = (5, 6.0, 40);
 
 /// What the generator makes. Items belong to hidden categories, in each of which a sparse Markov chain leads from item
 /// to item; a user holds up to three intentions (places in categories' chains) that come and go and take turns;
@@ -32,7 +32,7 @@ pub struct Generator {
 impl Default for Generator {
     /// Small enough to train within a minute on two cores.
     fn default() -> Self {
-        Generator { users: 3000, items: 1000, categories: 4 }
+        Generator { users: 4000, items: 240, categories: 4 }
     }
 }
 
@@ -77,10 +77,16 @@ impl Generator {
                 Category { items, popularity }
             })
             .collect();
-        let successors: Vec<[u32; SUCCESSORS.len()]> = categories
-            .iter()
-            .map(|&category| std::array::from_fn(|_| world[category as usize].draw(&mut rng)))
-            .collect();
+        let mut successors = vec![[0; SUCCESSORS.len()]; self.items];
+        for category in &world {
+            // The likeliest successors form a ring, so that no few items draw all users in.
+            let mut ring = category.items.clone();
+            ring.shuffle(&mut rng);
+            for (&item, &next) in ring.iter().zip(ring.iter().cycle().skip(1)) {
+                successors[item as usize] =
+                    std::array::from_fn(|rank| if rank == 0 { next } else { category.draw(&mut rng) });
+            }
+        }
         let mut interactions = Interactions {
             users: (1..=self.users).map(|user| format!("user{user}")).collect(),
             items: (1..=self.items).map(|item| format!("item{item}")).collect(),
