@@ -146,7 +146,7 @@ fn going_on_forgets_what_was_recorded_later() {
     begin(&whole, &settings, &data, NEVER).unwrap();
     begin(&killed, &settings, &data, 7).unwrap();
     let last = fs::read(killed.join("last.safetensors")).unwrap();
-    go_on(&killed, &settings, &data, 30).unwrap();
+    go_on(&killed, &settings, &data, steps_of_an_epoch(&whole, &settings)).unwrap();
     assert_eq!(lines(&killed).len(), 2, "the first epoch was not recorded");
     fs::write(killed.join("last.safetensors"), last).unwrap();
     go_on(&killed, &settings, &data, NEVER).unwrap();
