@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::read::Counts;
 use crate::error::{Error, Result};
-use crate::model::{AdamState, Tensor, Tensors, parameter_shapes};
+use crate::model::{AdamState, Model, Tensor, Tensors, parameter_shapes};
 use crate::run::write_whole;
 use crate::settings::Settings;
 use crate::train::Progress;
@@ -20,6 +20,8 @@ const KEY: &str = "prismrec";
 const VERSION: u32 = 1;
 const FIRST_MOMENT: &str = "adam.first.";
 const SECOND_MOMENT: &str = "adam.second.";
+/// The last step that each item row was updated for, as I32: older versions of PyTorch know no U32.
+const UPDATED: &str = "adam.updated";
 
 /// The data that a model was trained on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +45,8 @@ pub struct Checkpoint {
     /// Whether validation items were trained on.
     pub refit: bool,
     pub parameters: Tensors,
-    /// What going on takes; only `last.safetensors` has it.
+    /// What going on takes; only `last.safetensors` has it. Rows of items that had no gradient lately may then lack the
+    /// last updates by Adam's momentum; [`give_to`](Checkpoint::give_to) sees to them.
     pub resume: Option<Resume>,
 }
 
@@ -85,17 +88,16 @@ impl Checkpoint {
             items: self.items.clone(),
         };
         let metadata = serde_json::to_string(&metadata).map_err(|e| wrong(format!("cannot be written: {e}")))?;
-        let mut tensors: Vec<(String, &Tensor)> = named("", &self.parameters).collect();
+        let mut tensors: Vec<_> = parts("", &self.parameters).collect();
         if let Some(Resume { adam, .. }) = &self.resume {
-            tensors.extend(named(FIRST_MOMENT, &adam.first_moment));
-            tensors.extend(named(SECOND_MOMENT, &adam.second_moment));
+            tensors.extend(parts(FIRST_MOMENT, &adam.first_moment));
+            tensors.extend(parts(SECOND_MOMENT, &adam.second_moment));
+            let updated = bytemuck::cast_slice(&adam.updated);
+            tensors.push((UPDATED.to_owned(), Dtype::I32, vec![adam.updated.len()], updated));
         }
         let views = tensors
             .into_iter()
-            .map(|(name, tensor)| {
-                let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytemuck::cast_slice(&tensor.data))?;
-                Ok((name, view))
-            })
+            .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape, bytes)?)))
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>();
         let bytes = views
             .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), metadata)]))))
@@ -111,6 +113,17 @@ impl Checkpoint {
     pub fn load(path: &Path) -> Result<Checkpoint> {
         let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
         parse(&bytes).map_err(|reason| Error::Checkpoint { path: path.to_owned(), reason })
+    }
+
+    /// Gives a model the parameters, up to date.
+    ///
+    /// # Errors
+    /// Where the model is of another shape, or the device fails.
+    pub fn give_to(&self, model: &mut Model) -> Result<()> {
+        match &self.resume {
+            Some(Resume { adam, .. }) => model.set_state(&self.parameters, adam),
+            None => model.set_parameters(&self.parameters),
+        }
     }
 
     /// Reads a checkpoint to go on with.
@@ -129,8 +142,11 @@ impl Checkpoint {
     }
 }
 
-fn named<'a>(prefix: &str, tensors: &'a Tensors) -> impl Iterator<Item = (String, &'a Tensor)> {
-    tensors.iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+/// Name, type, shape and bytes of every tensor.
+fn parts<'a>(prefix: &str, tensors: &'a Tensors) -> impl Iterator<Item = (String, Dtype, Vec<usize>, &'a [u8])> {
+    tensors.iter().map(move |(name, tensor)| {
+        (format!("{prefix}{name}"), Dtype::F32, tensor.shape.clone(), bytemuck::cast_slice(&tensor.data))
+    })
 }
 
 /// The checkpoint in these bytes, or what is wrong with them.
@@ -159,21 +175,39 @@ fn parse(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {
             tensors.insert(name.clone(), tensor(&file, &format!("{prefix}{name}"), shape)?);
         }
     }
-    let expected = shapes.len() * prefixes.len();
+    let updated = match progress {
+        Some(_) => words(&file, UPDATED, Dtype::I32, &[items.len()], u32::from_le_bytes)?,
+        None => Vec::new(),
+    };
+    if updated.iter().any(|&at| u64::from(at) > step) {
+        return Err(format!("has item rows that were updated after its step {step}"));
+    }
+    let expected = shapes.len() * prefixes.len() + usize::from(progress.is_some());
     if file.len() != expected {
         return Err(format!("has {} tensors, where its settings call for {expected}", file.len()));
     }
-    let resume = progress.map(|progress| Resume { adam: AdamState { step, first_moment, second_moment }, progress });
+    let resume =
+        progress.map(|progress| Resume { adam: AdamState { step, updated, first_moment, second_moment }, progress });
     Ok(Checkpoint { settings, data, items, epoch, step, refit, parameters, resume })
 }
 
 fn tensor(file: &SafeTensors, name: &str, shape: &[usize]) -> std::result::Result<Tensor, String> {
+    Ok(Tensor { shape: shape.to_vec(), data: words(file, name, Dtype::F32, shape, f32::from_le_bytes)? })
+}
+
+/// A tensor's elements of four bytes.
+fn words<T>(
+    file: &SafeTensors,
+    name: &str,
+    dtype: Dtype,
+    shape: &[usize],
+    from: fn([u8; 4]) -> T,
+) -> std::result::Result<Vec<T>, String> {
     let view = file.tensor(name).map_err(|_| format!("lacks the tensor {name}"))?;
-    if view.dtype() != Dtype::F32 || view.shape() != shape {
-        let (dtype, found) = (view.dtype(), view.shape());
-        return Err(format!("has {name} as {dtype} {found:?}, where its settings call for F32 {shape:?}"));
+    if view.dtype() != dtype || view.shape() != shape {
+        let (found, of) = (view.dtype(), view.shape());
+        return Err(format!("has {name} as {found} {of:?}, where its settings call for {dtype} {shape:?}"));
     }
     // The file's bytes may lie at any address.
-    let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    Ok(Tensor { shape: shape.to_vec(), data })
+    Ok(view.data().chunks_exact(4).map(|b| from([b[0], b[1], b[2], b[3]])).collect())
 }

@@ -33,11 +33,12 @@ impl Recommender {
     /// # Errors
     /// Where the engine cannot hold the model.
     pub fn new(checkpoint: Checkpoint, engine: Box<dyn Engine>) -> Result<Recommender> {
-        let Checkpoint { settings, items, parameters, .. } = checkpoint;
+        let Checkpoint { settings, items, .. } = &checkpoint;
         // One sequence at a time: room for a batch would be wasted.
         let hyper = Hyper { batch: 1, ..settings.hyper() };
         let mut model = Model::new(engine, settings.shape(items.len()), hyper)?;
-        model.set_parameters(&parameters)?;
+        checkpoint.give_to(&mut model)?;
+        let items = checkpoint.items;
         let numbers = items.iter().zip(0..).map(|(id, number)| (id.clone(), number)).collect();
         Ok(Recommender { model, items, numbers, hyper })
     }

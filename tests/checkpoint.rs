@@ -41,7 +41,8 @@ fn checkpoint() -> Checkpoint {
 fn resumable() -> Checkpoint {
     let checkpoint = checkpoint();
     let moments = |seed| -> Tensors { initial_parameters(checkpoint.settings.shape(ITEMS.len()), None, seed) };
-    let adam = AdamState { step: checkpoint.step, first_moment: moments(8), second_moment: moments(9) };
+    let updated = vec![0, 41, 7, 40, 1];
+    let adam = AdamState { step: 41, updated, first_moment: moments(8), second_moment: moments(9) };
     let progress = Progress {
         sampler: SamplerState { epoch: 2, batch: 5 },
         step: 41,

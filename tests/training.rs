@@ -137,6 +137,22 @@ fn going_on_equals_not_stopping_with_validation_by_steps_and_refit() {
     assert_resumes(&Settings { eval_every: Every::Steps(4), refit: true, epochs: 2, ..settings() });
 }
 
+/// Rows of items that have not occurred for hundreds of steps are behind those that have.
+#[test]
+fn going_on_equals_not_stopping_where_items_rest_for_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::planted(Generator { users: 60, items: 500, categories: 4 }.generate(3));
+    let settings = Settings { batch: 1, epochs: 2, lr: 1e-2, ..settings() };
+    let [whole, stopped] = ["whole", "stopped"].map(|name| folder.path().join(name));
+    begin(&whole, &settings, &data, NEVER).unwrap();
+    let epoch = steps_of_an_epoch(&whole, &settings);
+    assert!(epoch > 500, "{epoch}");
+    begin(&stopped, &settings, &data, epoch - 100).unwrap();
+    go_on(&stopped, &settings, &data, 400).unwrap();
+    go_on(&stopped, &settings, &data, NEVER).unwrap();
+    assert_same(&whole, &stopped, "stopped while rows were behind");
+}
+
 /// A file may have been written after the state that is gone on from: a program that was killed.
 #[test]
 fn going_on_forgets_what_was_recorded_later() {
@@ -198,7 +214,7 @@ fn tests_the_best_parameters_not_the_last() {
         let checkpoint = Checkpoint::load(&run.join(name)).unwrap();
         let shape = settings.shape(checkpoint.items.len());
         let mut model = Model::new(cpu(&settings), shape, settings.hyper()).unwrap();
-        model.set_parameters(&checkpoint.parameters).unwrap();
+        checkpoint.give_to(&mut model).unwrap();
         let evaluator = data.evaluator(&settings, Part::Test, Protocol::Full).unwrap();
         (checkpoint.epoch, evaluator.run(&mut model, &mut |_| {}).unwrap())
     };

@@ -56,7 +56,7 @@ pub(super) fn run(arguments: EvaluateArgs) -> Result<()> {
     let data = Dataset::open_for(&settings, &checkpoint.items)?;
     let engine = engine::open(&settings.engine_request()?)?;
     let mut model = Model::new(engine, settings.shape(checkpoint.items.len()), settings.hyper())?;
-    model.set_parameters(&checkpoint.parameters)?;
+    checkpoint.give_to(&mut model)?;
     let mut terminal = Terminal::new();
     if !json {
         print(&show::engine(&model.describe(), model.allocated_bytes()));

@@ -84,6 +84,8 @@ pub type Tensors = BTreeMap<String, Tensor>;
 pub struct AdamState {
     /// Steps taken.
     pub step: u64,
+    /// The last step that each item row was updated for, `[items]`: rows without a gradient are behind.
+    pub updated: Vec<u32>,
     pub first_moment: Tensors,
     pub second_moment: Tensors,
 }
@@ -184,33 +186,51 @@ impl Model {
         self.read_tensors([self.buffers.item_table, self.buffers.shared])
     }
 
-    /// Goes on from this state.
+    /// Goes on from what [`state`](Model::state) gave.
     ///
     /// # Errors
     /// Where a tensor is missing, unknown or of another shape.
-    pub fn set_adam(&mut self, state: &AdamState) -> Result<()> {
-        let b = &self.buffers;
-        let (first, second) =
-            ([b.item_first_moment, b.shared_first_moment], [b.item_second_moment, b.shared_second_moment]);
-        self.write_tensors(&state.first_moment, first)?;
-        self.write_tensors(&state.second_moment, second)?;
-        self.engine.write(self.buffers.item_updated, &vec![state.step as u32; self.shape.items])?;
-        self.step = state.step;
-        self.caught_up = true;
+    pub fn set_state(&mut self, parameters: &Tensors, adam: &AdamState) -> Result<()> {
+        let items = self.shape.items;
+        if adam.updated.len() != items || adam.updated.iter().any(|&step| u64::from(step) > adam.step) {
+            return Err(Error::Data(format!("Adam's state is not one of {items} items after {} steps", adam.step)));
+        }
+        let [table, first, second] = self.state_regions();
+        self.write_tensors(parameters, table)?;
+        self.write_tensors(&adam.first_moment, first)?;
+        self.write_tensors(&adam.second_moment, second)?;
+        self.engine.write(self.buffers.item_updated, &adam.updated)?;
+        self.step = adam.step;
+        self.caught_up = false;
         Ok(())
     }
 
-    /// Adam's state after all steps so far (waits for them).
-    pub fn adam(&mut self) -> Result<AdamState> {
-        self.catch_up()?;
-        let b = &self.buffers;
-        let (first, second) =
-            ([b.item_first_moment, b.shared_first_moment], [b.item_second_moment, b.shared_second_moment]);
-        Ok(AdamState {
+    /// Parameters and Adam's state after all steps so far (waits for them), with item rows as they lie there: those that
+    /// are behind stay so. Going on from this gives the bits that going on without it gives, which bringing rows up to
+    /// date in between would not.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn state(&mut self) -> Result<(Tensors, AdamState)> {
+        let [table, first, second] = self.state_regions();
+        let parameters = self.read_tensors(table)?;
+        let adam = AdamState {
             step: self.step,
+            updated: self.engine.read(head(self.buffers.item_updated, self.shape.items))?,
             first_moment: self.read_tensors(first)?,
             second_moment: self.read_tensors(second)?,
-        })
+        };
+        Ok((parameters, adam))
+    }
+
+    /// Parameters and both moments: the item table's, then the others'.
+    fn state_regions(&self) -> [[Region; 2]; 3] {
+        let b = &self.buffers;
+        [
+            [b.item_table, b.shared],
+            [b.item_first_moment, b.shared_first_moment],
+            [b.item_second_moment, b.shared_second_moment],
+        ]
     }
 
     /// One training step; returns before it is done where the engine allows that.

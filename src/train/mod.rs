@@ -106,8 +106,7 @@ impl<'a> Trainer<'a> {
             }
             Some((checkpoint, Resume { adam, progress })) => {
                 data.check(&checkpoint.data)?;
-                model.set_parameters(&checkpoint.parameters)?;
-                model.set_adam(&adam)?;
+                model.set_state(&checkpoint.parameters, &adam)?;
                 run.keep_lines(progress.lines)?;
                 progress
             }
@@ -163,7 +162,8 @@ impl<'a> Trainer<'a> {
             if !self.learn()? {
                 return Ok(Ended::Stopped { step: self.progress.step });
             }
-            self.checkpoint(true, None)?.save(&self.run.refit())?;
+            let parameters = self.model.parameters()?;
+            self.checkpoint(true, parameters, None).save(&self.run.refit())?;
             tests.push(self.test(true, self.progress.epoch())?);
         }
         Ok(Ended::Finished { tests, best: self.best()? })
@@ -294,7 +294,8 @@ impl<'a> Trainer<'a> {
         let figures = figures(&self.validation, Part::Validation, &mut self.model, self.observer)?;
         let score = figures.sampled.metrics.get("ndcg@10").copied().unwrap_or(0.0);
         if self.progress.judge(score) {
-            self.checkpoint(false, None)?.save(&self.run.best())?;
+            let parameters = self.model.parameters()?;
+            self.checkpoint(false, parameters, None).save(&self.run.best())?;
         }
         Ok(figures)
     }
@@ -343,31 +344,33 @@ impl<'a> Trainer<'a> {
             initial_parameters(self.model.shape(), self.settings.item_deviation.normal(), self.settings.seed);
         let mut zeros: Tensors = parameters.clone();
         zeros.values_mut().for_each(|tensor| tensor.data.fill(0.0));
-        self.model.set_parameters(&parameters)?;
-        self.model.set_adam(&AdamState { step: 0, first_moment: zeros.clone(), second_moment: zeros })?;
+        let updated = vec![0; self.model.shape().items];
+        let adam = AdamState { step: 0, updated, first_moment: zeros.clone(), second_moment: zeros };
+        self.model.set_state(&parameters, &adam)?;
         self.current = true;
         self.observer.tell(News::Refitting { steps });
         self.save_last()
     }
 
-    fn checkpoint(&mut self, refit: bool, resume: Option<Resume>) -> Result<Checkpoint> {
-        Ok(Checkpoint {
+    fn checkpoint(&self, refit: bool, parameters: Tensors, resume: Option<Resume>) -> Checkpoint {
+        Checkpoint {
             settings: self.settings.clone(),
             data: self.record.clone(),
             items: self.data.split.interactions().items.clone(),
             epoch: self.progress.epoch(),
             step: self.progress.step,
             refit,
-            parameters: self.model.parameters()?,
+            parameters,
             resume,
-        })
+        }
     }
 
     fn save_last(&mut self) -> Result<()> {
         self.pause()?;
-        let resume = Resume { adam: self.model.adam()?, progress: self.progress.clone() };
+        let (parameters, adam) = self.model.state()?;
+        let resume = Resume { adam, progress: self.progress.clone() };
         let refit = self.progress.phase != Phase::Choose;
-        self.checkpoint(refit, Some(resume))?.save(&self.run.last())
+        self.checkpoint(refit, parameters, Some(resume)).save(&self.run.last())
     }
 
     fn write(&mut self, line: Value) -> Result<()> {
