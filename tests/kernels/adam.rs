@@ -31,7 +31,7 @@ fn state(random: &mut Random, n: usize) -> State {
 #[test]
 fn adam() {
     let mut random = Random::new();
-    for elements in [1, 255, 256, 257, 1009] {
+    for elements in [1, 255, 256, 257, 70_001] {
         for (slices, gap) in [(1, 0), (3, 5), (8, 64)] {
             let stride = elements + gap;
             let params = adam::Params {
@@ -58,9 +58,9 @@ fn adam() {
     }
 }
 
-/// (rows, items, D): 256 elements a workgroup.
-const ROWS: [(usize, usize, usize); 7] =
-    [(1, 1, 1), (0, 3, 4), (85, 90, 3), (64, 64, 4), (257, 300, 1), (13, 40, 65), (3, 9, 256)];
+/// (rows, items, D): 256 elements a workgroup; and more than 256 workgroups.
+const ROWS: [(usize, usize, usize); 8] =
+    [(1021, 1050, 67), (1, 1, 1), (0, 3, 4), (85, 90, 3), (64, 64, 4), (257, 300, 1), (13, 40, 65), (3, 9, 256)];
 
 #[test]
 fn adam_rows() {
@@ -119,7 +119,7 @@ fn adam_catch_up() {
 #[test]
 fn mark_updated() {
     let mut random = Random::new();
-    for (rows, items) in [(0, 3), (1, 1), (255, 300), (256, 256), (257, 1000)] {
+    for (rows, items) in [(0, 3), (1, 1), (255, 300), (256, 256), (257, 1000), (66_000, 66_001)] {
         let used = random.distinct(rows, items);
         let marks = Output::new(&[("item", items)], EXACT).onto_whole(random.indices(items, 70));
         Case::new(&mark_updated::KERNEL, mark_updated::Params { rows: rows as u32, step: 77 })

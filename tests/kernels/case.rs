@@ -10,8 +10,10 @@ use prismrec::kernels::{Access, Kernel, Region, Scalar};
 use crate::common::Random;
 use crate::machines::{CPU, GPUS, Job, Machine};
 
-/// What outputs, and everything around bindings, hold before a run: a NaN, and an index that is out of bounds.
+/// What outputs, and all that surrounds them, hold before a run: a NaN.
 const POISON: u32 = 0x7fc5_a5a5;
+/// What surrounds inputs: a NaN too, and an index that is out of bounds, but one that shows where it is passed on.
+const OTHER_POISON: u32 = 0x7fd2_3c3c;
 /// Elements before and after a binding's region that nothing may touch.
 const GUARD: usize = Region::ALIGNMENT;
 
@@ -146,9 +148,10 @@ impl Case {
         let slack = random.one_of(&[0, 1, 67]);
         let mut buffers = Vec::new();
         let mut regions = Vec::new();
-        for content in &self.contents {
+        for (content, output) in self.contents.iter().zip(&self.outputs) {
             let len = content.len() + slack;
-            let mut buffer = vec![POISON; 2 * GUARD + len];
+            let surroundings = if output.is_some() { POISON } else { OTHER_POISON };
+            let mut buffer = vec![surroundings; 2 * GUARD + len];
             buffer[GUARD..GUARD + content.len()].copy_from_slice(content);
             buffers.push(buffer);
             regions.push((GUARD, len));
@@ -168,7 +171,7 @@ impl Case {
         for (i, output) in self.outputs.iter().enumerate() {
             let binding = self.kernel.bindings[i];
             let show = |bits: u32| match (bits, binding.scalar) {
-                (POISON, _) => "poison".to_owned(),
+                (POISON | OTHER_POISON, _) => "poison".to_owned(),
                 (bits, Scalar::F32) => format!("{:e}", f32::from_bits(bits)),
                 (bits, Scalar::U32) => bits.to_string(),
             };

@@ -17,6 +17,8 @@ fn candidate_scores() {
         (7, 10, 64, 4),
         (2, 9, 65, 1),
         (2, 3, 256, 5),
+        // Many equal scores, and more than 64 workgroups of 64 candidates.
+        (65, 65, 1, 5),
     ] {
         let params = candidate_scores::Params {
             sequences: sequences as u32,

@@ -6,8 +6,10 @@ use prismrec::kernels::*;
 use crate::case::{Case, EXACT, FEW, Output, Tolerance, sum_of};
 use crate::common::{Random, segments};
 
-/// (rows, width): one row, one column, workgroups of 256 elements not full, full, and one over, primes.
-const GRIDS: [(usize, usize); 9] = [(1, 1), (85, 3), (64, 4), (257, 1), (37, 7), (4, 64), (13, 65), (2, 128), (5, 256)];
+/// (rows, width): one row, one column, workgroups of 256 elements not full, full, and one over, primes; and more than 256
+/// workgroups, so that a kernel that takes too few elements in each does not reach the end.
+const GRIDS: [(usize, usize); 10] =
+    [(1, 1), (85, 3), (64, 4), (257, 1), (37, 7), (4, 64), (13, 65), (2, 128), (5, 256), (1021, 67)];
 
 #[test]
 fn embed() {
@@ -111,9 +113,9 @@ fn gather() {
     }
 }
 
-/// Rows and widths of layer norms: 16 rows a workgroup, 16 invocations a row.
-const NORMS: [(usize, usize); 11] =
-    [(1, 1), (15, 3), (16, 4), (17, 7), (33, 15), (5, 16), (2, 17), (31, 64), (7, 65), (3, 128), (18, 256)];
+/// Rows and widths of layer norms: 16 rows a workgroup, 16 invocations a row; and more than 16 workgroups.
+const NORMS: [(usize, usize); 12] =
+    [(301, 2), (1, 1), (15, 3), (16, 4), (17, 7), (33, 15), (5, 16), (2, 17), (31, 64), (7, 65), (3, 128), (18, 256)];
 
 #[test]
 fn layer_norm() {

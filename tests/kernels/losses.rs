@@ -65,8 +65,8 @@ fn score_error(dim: usize, size: f64) -> f32 {
 fn contrastive() {
     let mut random = Random::new();
     for sizes in CONTRASTS {
-        // Scores up to some 1,000, whose exponentials overflow.
-        for size in [1.0, 200.0] {
+        // Scores of some hundreds, whose exponentials overflow.
+        for size in [1.0, 1000.0] {
             let params = params(sizes);
             let data = Contrast::new(&mut random, params, size);
             let tolerance = Tolerance { absolute: 1e-6 + score_error(sizes.3, size), relative: 2e-6 };
@@ -151,6 +151,8 @@ fn seq2item_loss() {
         (vec![2, 0, 3, 1, 9], 31, 32),
         (vec![1; 9], 65, 4),
         (vec![1, 5, 1], 256, 2),
+        // Many equal scores, and more than 64 workgroups of 64 examples.
+        (vec![1; 4200], 1, 5),
     ] {
         let offsets = offsets(&own);
         let (examples, candidates) = (own.len(), *offsets.last().unwrap() as usize);
@@ -181,7 +183,9 @@ fn seq2item_loss() {
 #[test]
 fn seq2seq_loss() {
     let mut random = Random::new();
-    for (rows, first, dim) in [(1, 1, 1), (63, 63, 3), (64, 0, 4), (65, 70, 7), (9, 9, 65), (130, 130, 256)] {
+    for (rows, first, dim) in
+        [(1, 1, 1), (63, 63, 3), (64, 0, 4), (65, 70, 7), (9, 9, 65), (130, 130, 256), (4200, 1, 2)]
+    {
         let params =
             seq2seq_loss::Params { rows: rows as u32, first_label: first as u32, dim: dim as u32, scale: scale(dim) };
         Case::new(&seq2seq_loss::KERNEL, params)
