@@ -1,9 +1,12 @@
 //! What LayerNorm 5 is given: beta_k plus the sum of p_{k|i} p_i z_i over a sequence (eq. 13), with the inputs' or the
 //! labels' beta.
 
+use std::ops::Range;
+
+use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{Real, fold, math, parallel};
+use super::{Real, fold, math};
 
 kernel! {
     /// A workgroup a sequence, an invocation a column.
@@ -45,18 +48,23 @@ pub fn twin<R: Real>(
     label_bias: &[R],
     total: &mut [R],
 ) {
-    let (dim, intentions) = (p.dim as usize, p.intentions as usize);
-    let wide = intentions * dim;
+    let wide = p.intentions as usize * p.dim as usize;
     total[..p.sequences as usize * wide].par_chunks_exact_mut(wide).enumerate().for_each(|(s, total)| {
-        parallel::simd(|| {
-            let bias = if s < p.inputs as usize { input_bias } else { label_bias };
-            total.copy_from_slice(&bias[..wide]);
-            for token in offsets[s] as usize..offsets[s + 1] as usize {
-                let z = &z[token * dim..][..dim];
-                for (k, out) in total.chunks_exact_mut(dim).enumerate() {
-                    math::add_scaled(out, cluster[token * intentions + k] * weight[token], z);
-                }
-            }
-        });
+        let bias = if s < p.inputs as usize { input_bias } else { label_bias };
+        total.copy_from_slice(&bias[..wide]);
+        add_tokens(p, offsets[s] as usize..offsets[s + 1] as usize, z, cluster, weight, total);
     });
+}
+
+/// Adds the sum over a sequence's tokens.
+#[multiversion(targets = "simd")]
+fn add_tokens<R: Real>(p: &Params, tokens: Range<usize>, z: &[R], cluster: &[R], weight: &[R], total: &mut [R]) {
+    let (dim, intentions) = (p.dim as usize, p.intentions as usize);
+    for token in tokens {
+        let z = &z[token * dim..][..dim];
+        let share = &cluster[token * intentions..][..intentions];
+        for (out, &share) in total.chunks_exact_mut(dim).zip(share) {
+            math::add_scaled(out, share * weight[token], z);
+        }
+    }
 }

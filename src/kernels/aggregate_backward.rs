@@ -1,5 +1,6 @@
 //! Gradients of eq. 13's sum: of z, p_{k|i} and p_i.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{Real, fold, math, parallel};
@@ -49,23 +50,36 @@ pub fn twin<R: Real>(
         .zip(parallel::by_sequence(dweight, offsets, 1))
         .enumerate()
         .for_each(|(s, ((dz, dcluster), dweight))| {
-            parallel::simd(|| {
-                let dtotal = &dtotal[s * intentions * dim..][..intentions * dim];
-                for (i, dz) in dz.chunks_exact_mut(dim).enumerate() {
-                    let token = offsets[s] as usize + i;
-                    let z = &z[token * dim..][..dim];
-                    if p.accumulate == 0 {
-                        dz.fill(R::zero());
-                    }
-                    dweight[i] = R::zero();
-                    for (k, dtotal) in dtotal.chunks_exact(dim).enumerate() {
-                        let share = cluster[token * intentions + k];
-                        let along = math::dot(dtotal, z);
-                        dcluster[i * intentions + k] = along * weight[token];
-                        dweight[i] += along * share;
-                        math::add_scaled(dz, share * weight[token], dtotal);
-                    }
-                }
-            });
+            let first = offsets[s] as usize;
+            let (z, cluster) = (&z[first * dim..], &cluster[first * intentions..]);
+            let dtotal = &dtotal[s * intentions * dim..][..intentions * dim];
+            sequence(p, z, cluster, &weight[first..], dtotal, (dz, dcluster, dweight));
         });
+}
+
+/// Gradients of one sequence, whose first token is the first of `z`, `cluster` and `weight`.
+#[multiversion(targets = "simd")]
+fn sequence<R: Real>(
+    p: &Params,
+    z: &[R],
+    cluster: &[R],
+    weight: &[R],
+    dtotal: &[R],
+    (dz, dcluster, dweight): (&mut [R], &mut [R], &mut [R]),
+) {
+    let (dim, intentions) = (p.dim as usize, p.intentions as usize);
+    if p.accumulate == 0 {
+        dz.fill(R::zero());
+    }
+    for (i, dweight) in dweight.iter_mut().enumerate() {
+        let (z, dz) = (&z[i * dim..][..dim], &mut dz[i * dim..][..dim]);
+        *dweight = R::zero();
+        for (k, dtotal) in dtotal.chunks_exact(dim).enumerate() {
+            let share = cluster[i * intentions + k];
+            let along = math::dot(dtotal, z);
+            dcluster[i * intentions + k] = along * weight[i];
+            *dweight += along * share;
+            math::add_scaled(dz, share * weight[i], dtotal);
+        }
+    }
 }

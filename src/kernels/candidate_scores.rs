@@ -1,5 +1,7 @@
 //! max_k phi_k . h of each sequence's own candidates, and the k that gave it.
 
+use multiversion::multiversion;
+
 use super::{Real, math, parallel};
 
 kernel! {
@@ -28,20 +30,34 @@ kernel! {
 }
 
 pub fn twin<R: Real>(p: &Params, phi: &[R], items: &[u32], table: &[R], scores: &mut [R], intention: &mut [u32]) {
-    let (dim, candidates, intentions) = (p.dim as usize, p.candidates as usize, p.intentions as usize);
-    let n = p.sequences as usize * candidates;
+    let n = p.sequences as usize * p.candidates as usize;
     let outputs = (&mut scores[..n], &mut intention[..n]);
     parallel::chunks2(outputs, (1, 1), 1024, |first, scores, intention| {
-        for (i, (score, intention)) in scores.iter_mut().zip(intention).enumerate() {
-            let phi = &phi[(first + i) / candidates * intentions * dim..][..intentions * dim];
-            let h = &table[items[first + i] as usize * dim..][..dim];
-            (*score, *intention) = (math::dot(&phi[..dim], h), 0);
-            for (k, phi) in phi.chunks_exact(dim).enumerate().skip(1) {
-                let value = math::dot(phi, h);
-                if value > *score {
-                    (*score, *intention) = (value, k as u32);
-                }
+        best(p, first, phi, &items[first..], table, scores, intention);
+    });
+}
+
+/// Of the candidates from `first` on, whose items are the first of `items`.
+#[multiversion(targets = "simd")]
+fn best<R: Real>(
+    p: &Params,
+    first: usize,
+    phi: &[R],
+    items: &[u32],
+    table: &[R],
+    scores: &mut [R],
+    intention: &mut [u32],
+) {
+    let (dim, candidates, intentions) = (p.dim as usize, p.candidates as usize, p.intentions as usize);
+    for (i, (score, intention)) in scores.iter_mut().zip(intention).enumerate() {
+        let phi = &phi[(first + i) / candidates * intentions * dim..][..intentions * dim];
+        let h = &table[items[i] as usize * dim..][..dim];
+        (*score, *intention) = (math::dot(&phi[..dim], h), 0);
+        for (k, phi) in phi.chunks_exact(dim).enumerate().skip(1) {
+            let value = math::dot(phi, h);
+            if value > *score {
+                (*score, *intention) = (value, k as u32);
             }
         }
-    });
+    }
 }

@@ -2,9 +2,10 @@
 //!
 //! Scores are made a tile at a time; users x items is never stored.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{Real, math, parallel};
+use super::{Real, math};
 
 /// Items of a block in the twin.
 const ITEMS: usize = 1024;
@@ -55,41 +56,49 @@ pub fn twin<R: Real>(
 ) {
     let (dim, items, intentions) = (p.dim as usize, p.items as usize, p.intentions as usize);
     rank[..p.sequences as usize].par_chunks_mut(SEQUENCES).enumerate().for_each(|(block, rank)| {
-        parallel::simd(|| {
-            let first = block * SEQUENCES;
-            let rows = rank.len() * intentions;
-            let phi = math::Matrix::new(&phi[first * intentions * dim..][..rows * dim], rows, dim, dim);
-            let mut scores = vec![R::zero(); rows * ITEMS];
-            let mut best = vec![R::zero(); ITEMS];
-            for start in (0..items).step_by(ITEMS) {
-                let n = ITEMS.min(items - start);
-                let block = math::Matrix::new(&table[start * dim..][..n * dim], n, dim, dim);
-                math::matmul(&mut scores[..rows * n], n, false, R::one(), phi, block.t());
-                for (i, rank) in rank.iter_mut().enumerate() {
-                    let s = first + i;
-                    let bar = truth_score[s];
-                    let scores = &scores[i * intentions * n..][..intentions * n];
-                    best[..n].copy_from_slice(&scores[..n]);
-                    for row in scores.chunks_exact(n).skip(1) {
-                        for (best, &score) in best[..n].iter_mut().zip(row) {
-                            *best = if score > *best { score } else { *best };
-                        }
-                    }
-                    // A score that is not a number counts against the truth.
-                    let ahead = |score: R| !(score < bar);
-                    let mut count = best[..n].iter().map(|&score| u32::from(ahead(score))).sum::<u32>();
-                    let known = &known[known_offsets[s] as usize..known_offsets[s + 1] as usize];
-                    let from = known.partition_point(|&item| (item as usize) < start);
-                    let out = known[from..].iter().copied().take_while(|&item| (item as usize) < start + n);
-                    for item in out.filter(|&item| item != truth[s]) {
-                        count -= u32::from(ahead(best[item as usize - start]));
-                    }
-                    if (start..start + n).contains(&(truth[s] as usize)) {
-                        count -= u32::from(ahead(best[truth[s] as usize - start]));
-                    }
-                    *rank += count;
+        let first = block * SEQUENCES;
+        let rows = rank.len() * intentions;
+        let phi = math::Matrix::new(&phi[first * intentions * dim..][..rows * dim], rows, dim, dim);
+        let mut scores = vec![R::zero(); rows * ITEMS];
+        for start in (0..items).step_by(ITEMS) {
+            let n = ITEMS.min(items - start);
+            let block = math::Matrix::new(&table[start * dim..][..n * dim], n, dim, dim);
+            math::matmul(&mut scores[..rows * n], n, false, R::one(), phi, block.t());
+            for (i, rank) in rank.iter_mut().enumerate() {
+                let (s, bar) = (first + i, truth_score[first + i]);
+                let scores = &mut scores[i * intentions * n..][..intentions * n];
+                let mut count = count_ahead(scores, n, bar);
+                let best = &scores[..n];
+                let known = &known[known_offsets[s] as usize..known_offsets[s + 1] as usize];
+                let from = known.partition_point(|&item| (item as usize) < start);
+                let out = known[from..].iter().copied().take_while(|&item| (item as usize) < start + n);
+                for item in out.filter(|&item| item != truth[s]) {
+                    count -= u32::from(ahead(best[item as usize - start], bar));
                 }
+                if (start..start + n).contains(&(truth[s] as usize)) {
+                    count -= u32::from(ahead(best[truth[s] as usize - start], bar));
+                }
+                *rank += count;
             }
-        });
+        }
     });
+}
+
+/// How many of `n` items are ahead by their best intention; leaves the best scores in the first of the rows.
+#[multiversion(targets = "simd")]
+fn count_ahead<R: Real>(scores: &mut [R], n: usize, bar: R) -> u32 {
+    let (best, others) = scores.split_at_mut(n);
+    for row in others.chunks_exact(n) {
+        for (best, &score) in best.iter_mut().zip(row) {
+            *best = if score > *best { score } else { *best };
+        }
+    }
+    best.iter().map(|&score| u32::from(ahead(score, bar))).sum()
+}
+
+/// A score that is not a number counts against the truth.
+#[allow(clippy::neg_cmp_op_on_partial_ord)] // its NaN is meant
+#[inline(always)]
+fn ahead<R: Real>(score: R, bar: R) -> bool {
+    !(score < bar)
 }

@@ -1,5 +1,7 @@
 //! Sum of the rows of a gradient: that of a bias which every row was given.
 
+use multiversion::multiversion;
+
 use super::{Real, math, parallel, slice_rows};
 
 kernel! {
@@ -24,10 +26,17 @@ kernel! {
 
 pub fn twin<R: Real>(p: &Params, x: &[R], gradient: &mut [R]) {
     let (rows, columns) = (p.rows as usize, p.columns as usize);
-    parallel::slices(gradient, (p.slices, p.stride, columns), |slice, out| {
-        out.fill(R::zero());
-        for row in slice_rows(rows, p.slices as usize, slice) {
-            math::add_scaled(out, R::one(), &x[(p.first as usize + row) * columns..][..columns]);
-        }
+    let x = &x[p.first as usize * columns..];
+    parallel::slices(gradient, (p.slices, p.stride, columns), |slice, sum| {
+        let rows = slice_rows(rows, p.slices as usize, slice);
+        sum_rows(&x[rows.start * columns..rows.end * columns], sum);
     });
+}
+
+#[multiversion(targets = "simd")]
+fn sum_rows<R: Real>(rows: &[R], sum: &mut [R]) {
+    sum.fill(R::zero());
+    for row in rows.chunks_exact(sum.len()) {
+        math::add_scaled(sum, R::one(), row);
+    }
 }

@@ -3,7 +3,7 @@
 //! A key is drawn for every (seed, step, place); the element is an index into what is dropped. Shaders hold a copy of
 //! [`factor`] under the name `drop_factor`.
 
-use super::Real;
+use super::{Real, math};
 
 /// Whether an element of a tensor is kept, and what it is multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +26,29 @@ impl Dropout {
         }
         let key = mix64(mix64(mix64(seed) ^ step) ^ place) >> 32;
         Dropout { below: (rate * 4_294_967_296.0) as u32, scale: (1.0 / (1.0 - rate)) as f32, key: key as u32 }
+    }
+
+    /// Multiplies `row`, whose first element is `element`, with its mask.
+    #[inline(always)]
+    pub fn mask<R: Real>(self, row: &mut [R], element: u32) {
+        if self.below > 0 {
+            for (d, value) in row.iter_mut().enumerate() {
+                *value *= factor(self.below, self.scale, self.key, element.wrapping_add(d as u32));
+            }
+        }
+    }
+
+    /// out += scale * mask * from, of a row whose first element is `element`.
+    #[inline(always)]
+    pub fn add_masked<R: Real>(self, out: &mut [R], scale: R, from: &[R], element: u32) {
+        if self.below > 0 {
+            for (d, (out, &from)) in out.iter_mut().zip(from).enumerate() {
+                let kept: R = factor(self.below, self.scale, self.key, element.wrapping_add(d as u32));
+                *out += scale * kept * from;
+            }
+        } else {
+            math::add_scaled(out, scale, from);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Gradient of what a dropout at a linear layer's end was given: dx = dy * mask.
 
+use multiversion::multiversion;
+
 use super::dropout::factor;
 use super::{Real, fold, parallel};
 
@@ -17,9 +19,13 @@ kernel! {
 }
 
 pub fn twin<R: Real>(p: &Params, dy: &[R], dx: &mut [R]) {
-    parallel::chunks(&mut dx[..p.elements as usize], 1, 8192, |first, dx| {
-        for (i, (dx, &dy)) in dx.iter_mut().zip(&dy[first..]).enumerate() {
-            *dx = dy * factor::<R>(p.drop_below, p.drop_scale, p.drop_key, (first + i) as u32);
-        }
-    });
+    parallel::chunks(&mut dx[..p.elements as usize], 1, 8192, |first, dx| mask(p, first as u32, &dy[first..], dx));
+}
+
+/// Of the elements from `first` on.
+#[multiversion(targets = "simd")]
+fn mask<R: Real>(p: &Params, first: u32, dy: &[R], dx: &mut [R]) {
+    for (i, (dx, &dy)) in dx.iter_mut().zip(dy).enumerate() {
+        *dx = dy * factor::<R>(p.drop_below, p.drop_scale, p.drop_key, first.wrapping_add(i as u32));
+    }
 }

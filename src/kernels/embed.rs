@@ -1,6 +1,8 @@
 //! x = dropout(sqrt(D) * H[item] + P[position]): the encoder's first layer.
 
-use super::dropout::factor;
+use multiversion::multiversion;
+
+use super::dropout::Dropout;
 use super::{Real, fold, parallel};
 
 kernel! {
@@ -32,16 +34,31 @@ kernel! {
 
 pub fn twin<R: Real>(p: &Params, items: &[u32], positions: &[u32], table: &[R], position_table: &[R], x: &mut [R]) {
     let dim = p.dim as usize;
-    parallel::chunks(&mut x[..p.tokens as usize * dim], dim, parallel::ROWS, |first, chunk| {
-        for (i, row) in chunk.chunks_exact_mut(dim).enumerate() {
-            let token = first + i;
-            let h = &table[items[token] as usize * dim..][..dim];
-            let place = &position_table[positions[token] as usize * dim..][..dim];
-            let element = token as u32 * p.dim;
-            for d in 0..dim {
-                let kept = factor::<R>(p.drop_below, p.drop_scale, p.drop_key, element + d as u32);
-                row[d] = (R::of(p.scale) * h[d] + place[d]) * kept;
-            }
-        }
+    parallel::chunks(&mut x[..p.tokens as usize * dim], dim, parallel::ROWS, |first, x| {
+        embed_rows(p, first, &items[first..], &positions[first..], table, position_table, x);
     });
+}
+
+/// The rows of the tokens from `first` on.
+#[multiversion(targets = "simd")]
+fn embed_rows<R: Real>(
+    p: &Params,
+    first: usize,
+    items: &[u32],
+    positions: &[u32],
+    table: &[R],
+    position_table: &[R],
+    x: &mut [R],
+) {
+    let dim = p.dim as usize;
+    let scale = R::of(p.scale);
+    let dropout = Dropout { below: p.drop_below, scale: p.drop_scale, key: p.drop_key };
+    for (i, row) in x.chunks_exact_mut(dim).enumerate() {
+        let h = &table[items[i] as usize * dim..][..dim];
+        let place = &position_table[positions[i] as usize * dim..][..dim];
+        for d in 0..dim {
+            row[d] = scale * h[d] + place[d];
+        }
+        dropout.mask(row, ((first + i) as u32).wrapping_mul(p.dim));
+    }
 }

@@ -1,7 +1,9 @@
 //! Gradient of the item rows in use: of each distinct row, the sum over the tokens and candidates that are it.
 
-use super::dropout::factor;
-use super::{Real, fold, parallel};
+use multiversion::multiversion;
+
+use super::dropout::Dropout;
+use super::{Real, fold, math, parallel};
 
 kernel! {
     /// One invocation an element of the compact gradient.
@@ -51,28 +53,37 @@ pub fn twin<R: Real>(
     gradient: &mut [R],
 ) {
     let dim = p.dim as usize;
-    parallel::chunks(&mut gradient[..p.rows as usize * dim], dim, parallel::ROWS, |first, chunk| {
-        for (i, row) in chunk.chunks_exact_mut(dim).enumerate() {
-            let at = first + i;
-            let h = &table[items[at] as usize * dim..][..dim];
-            for d in 0..dim {
-                row[d] = R::of(2.0 * p.l2) * h[d];
-            }
-            for &source in &sources[starts[at] as usize..starts[at + 1] as usize] {
-                if source < p.tokens {
-                    let from = &dx[source as usize * dim..][..dim];
-                    for d in 0..dim {
-                        let element = source * p.dim + d as u32;
-                        let kept = factor::<R>(p.drop_below, p.drop_scale, p.drop_key, element);
-                        row[d] += R::of(p.scale) * kept * from[d];
-                    }
-                } else {
-                    let from = &dcandidates[(source - p.tokens) as usize * dim..][..dim];
-                    for d in 0..dim {
-                        row[d] += from[d];
-                    }
-                }
+    parallel::chunks(&mut gradient[..p.rows as usize * dim], dim, parallel::ROWS, |first, rows| {
+        decay(p, &items[first..], table, rows);
+        add_sources(p, &starts[first..], sources, dx, dcandidates, rows);
+    });
+}
+
+/// The squares' part.
+#[multiversion(targets = "simd")]
+fn decay<R: Real>(p: &Params, items: &[u32], table: &[R], rows: &mut [R]) {
+    let dim = p.dim as usize;
+    let factor = R::of(2.0 * p.l2);
+    for (row, &item) in rows.chunks_exact_mut(dim).zip(items) {
+        let h = &table[item as usize * dim..][..dim];
+        for d in 0..dim {
+            row[d] = factor * h[d];
+        }
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn add_sources<R: Real>(p: &Params, starts: &[u32], sources: &[u32], dx: &[R], dcandidates: &[R], rows: &mut [R]) {
+    let dim = p.dim as usize;
+    let dropout = Dropout { below: p.drop_below, scale: p.drop_scale, key: p.drop_key };
+    for (row, range) in rows.chunks_exact_mut(dim).zip(starts.windows(2)) {
+        for &source in &sources[range[0] as usize..range[1] as usize] {
+            if source < p.tokens {
+                let from = &dx[source as usize * dim..][..dim];
+                dropout.add_masked(row, R::of(p.scale), from, source.wrapping_mul(p.dim));
+            } else {
+                math::add_scaled(row, R::one(), &dcandidates[(source - p.tokens) as usize * dim..][..dim]);
             }
         }
-    });
+    }
 }

@@ -1,6 +1,7 @@
 //! Gradients of keys and queries (eq. 9, 10): of key~ through the sum in eq. 10, of W key~ + b through its ReLU, and of
 //! the query.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{Real, fold, math, parallel};
@@ -55,23 +56,33 @@ pub fn twin<R: Real>(
         .zip(dquery.par_chunks_exact_mut(dim))
         .enumerate()
         .for_each(|(s, ((dnormed, dlinear), dquery))| {
-            parallel::simd(|| {
-                let first = offsets[s] as usize;
-                let query = &query[s * dim..][..dim];
-                dquery.fill(R::zero());
-                for (i, (dnormed, dlinear)) in
-                    dnormed.chunks_exact_mut(dim).zip(dlinear.chunks_exact_mut(dim)).enumerate()
-                {
-                    let key = &key[(first + i) * dim..][..dim];
-                    let normed = &normed[(first + i) * dim..][..dim];
-                    let slope = R::of(p.scale) * dscore[first + i];
-                    math::add_scaled(dquery, slope, key);
-                    for d in 0..dim {
-                        let value = slope * query[d];
-                        dnormed[d] = value;
-                        dlinear[d] = if key[d] > normed[d] { value } else { R::zero() };
-                    }
-                }
-            });
+            let first = offsets[s] as usize;
+            let (key, normed) = (&key[first * dim..], &normed[first * dim..]);
+            let query = &query[s * dim..][..dim];
+            sequence(R::of(p.scale), &dscore[first..], key, normed, query, (dnormed, dlinear, dquery));
         });
+}
+
+/// Gradients of one sequence, whose first token is the first of `dscore`, `key` and `normed`.
+#[multiversion(targets = "simd")]
+fn sequence<R: Real>(
+    scale: R,
+    dscore: &[R],
+    key: &[R],
+    normed: &[R],
+    query: &[R],
+    (dnormed, dlinear, dquery): (&mut [R], &mut [R], &mut [R]),
+) {
+    let dim = query.len();
+    dquery.fill(R::zero());
+    let outputs = dnormed.chunks_exact_mut(dim).zip(dlinear.chunks_exact_mut(dim));
+    let inputs = key.chunks_exact(dim).zip(normed.chunks_exact(dim)).zip(dscore);
+    for ((dnormed, dlinear), ((key, normed), &dscore)) in outputs.zip(inputs) {
+        let slope = scale * dscore;
+        math::add_scaled(dquery, slope, key);
+        for d in 0..dim {
+            dnormed[d] = slope * query[d];
+            dlinear[d] = if key[d] > normed[d] { slope * query[d] } else { R::zero() };
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! p_i: softmax over a sequence's own tokens of the scaled dot products of its keys with its query (eq. 9).
 
+use multiversion::multiversion;
+
 use super::{Real, fold, math, parallel};
 
 kernel! {
@@ -27,18 +29,22 @@ kernel! {
 pub fn twin<R: Real>(p: &Params, offsets: &[u32], key: &[R], query: &[R], weight: &mut [R]) {
     let dim = p.dim as usize;
     parallel::sequences(weight, &offsets[..=p.sequences as usize], 1, |s, weight| {
-        let first = offsets[s] as usize;
-        let query = &query[s * dim..][..dim];
-        for (i, score) in weight.iter_mut().enumerate() {
-            *score = R::of(p.scale) * math::dot(&key[(first + i) * dim..][..dim], query);
-        }
-        let peak = math::largest(weight);
-        for share in weight.iter_mut() {
-            *share = (*share - peak).exp_fast();
-        }
-        let total = math::sum(weight);
-        for share in weight.iter_mut() {
-            *share = *share / total;
-        }
+        shares(R::of(p.scale), &key[offsets[s] as usize * dim..], &query[s * dim..][..dim], weight);
     });
+}
+
+/// Of one sequence, whose first key is the first of `key`.
+#[multiversion(targets = "simd")]
+fn shares<R: Real>(scale: R, key: &[R], query: &[R], weight: &mut [R]) {
+    for (score, key) in weight.iter_mut().zip(key.chunks_exact(query.len())) {
+        *score = scale * math::dot(key, query);
+    }
+    let peak = math::largest(weight);
+    for share in weight.iter_mut() {
+        *share = (*share - peak).exp_fast();
+    }
+    let total = math::sum(weight);
+    for share in weight.iter_mut() {
+        *share = *share / total;
+    }
 }

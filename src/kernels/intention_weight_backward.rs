@@ -1,5 +1,7 @@
 //! Gradient of eq. 9's scores, through the softmax over a sequence's own tokens.
 
+use multiversion::multiversion;
+
 use super::{Real, fold, math, parallel};
 
 kernel! {
@@ -22,10 +24,15 @@ kernel! {
 pub fn twin<R: Real>(p: &Params, offsets: &[u32], weight: &[R], dweight: &[R], dscore: &mut [R]) {
     parallel::sequences(dscore, &offsets[..=p.sequences as usize], 1, |s, dscore| {
         let range = offsets[s] as usize..offsets[s + 1] as usize;
-        let (weight, dweight) = (&weight[range.clone()], &dweight[range]);
-        let along = math::dot(weight, dweight);
-        for (i, out) in dscore.iter_mut().enumerate() {
-            *out = weight[i] * (dweight[i] - along);
-        }
+        softmax_gradient(&weight[range.clone()], &dweight[range], dscore);
     });
+}
+
+#[multiversion(targets = "simd")]
+fn softmax_gradient<R: Real>(weight: &[R], dweight: &[R], dscore: &mut [R]) {
+    let (weight, dweight) = (&weight[..dscore.len()], &dweight[..dscore.len()]);
+    let along = math::dot(weight, dweight);
+    for (i, out) in dscore.iter_mut().enumerate() {
+        *out = weight[i] * (dweight[i] - along);
+    }
 }

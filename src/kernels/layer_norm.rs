@@ -1,5 +1,7 @@
 //! y = (x - mean) / sqrt(variance + 1e-5) * weight + bias over each row, with the biased variance.
 
+use multiversion::multiversion;
+
 use super::{Real, fold, math, parallel};
 
 /// Added to the variance.
@@ -24,22 +26,26 @@ kernel! {
 
 pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], y: &mut [R], stats: &mut [R]) {
     let (rows, dim) = (p.rows as usize, p.dim as usize);
-    let (weight, bias) = (&norm[..dim], &norm[dim..2 * dim]);
-    let n = R::of(p.dim as f32);
     parallel::chunks2((&mut y[..rows * dim], &mut stats[..rows * 2]), (dim, 2), parallel::ROWS, |first, y, stats| {
-        for (i, (y, stats)) in y.chunks_exact_mut(dim).zip(stats.chunks_exact_mut(2)).enumerate() {
-            let x = &x[(first + i) * dim..][..dim];
-            let mean = math::sum(x) / n;
-            for d in 0..dim {
-                y[d] = x[d] - mean;
-            }
-            let variance = math::dot(y, y) / n;
-            let rstd = (variance + R::of(EPSILON)).sqrt().recip();
-            for d in 0..dim {
-                y[d] = y[d] * rstd * weight[d] + bias[d];
-            }
-            stats[0] = mean;
-            stats[1] = rstd;
-        }
+        norm_rows(dim, &x[first * dim..][..y.len()], norm, y, stats);
     });
+}
+
+#[multiversion(targets = "simd")]
+fn norm_rows<R: Real>(dim: usize, x: &[R], norm: &[R], y: &mut [R], stats: &mut [R]) {
+    let (weight, bias) = (&norm[..dim], &norm[dim..2 * dim]);
+    let n = R::of(dim as f32);
+    for ((x, y), stats) in x.chunks_exact(dim).zip(y.chunks_exact_mut(dim)).zip(stats.chunks_exact_mut(2)) {
+        let mean = math::sum(x) / n;
+        for d in 0..dim {
+            y[d] = x[d] - mean;
+        }
+        let variance = math::dot(y, y) / n;
+        let rstd = (variance + R::of(EPSILON)).sqrt().recip();
+        for d in 0..dim {
+            y[d] = y[d] * rstd * weight[d] + bias[d];
+        }
+        stats[0] = mean;
+        stats[1] = rstd;
+    }
 }

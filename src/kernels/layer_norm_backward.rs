@@ -1,5 +1,7 @@
 //! Gradient of a layer norm's input.
 
+use multiversion::multiversion;
+
 use super::{Real, fold, math, parallel};
 
 kernel! {
@@ -23,25 +25,34 @@ kernel! {
 
 pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], stats: &[R], dy: &[R], dx: &mut [R]) {
     let (rows, dim) = (p.rows as usize, p.dim as usize);
-    let weight = &norm[..dim];
-    let n = R::of(p.dim as f32);
     parallel::chunks(&mut dx[..rows * dim], dim, parallel::ROWS, |first, dx| {
-        let mut scaled = vec![R::zero(); dim];
-        let mut centred = vec![R::zero(); dim];
-        for (i, dx) in dx.chunks_exact_mut(dim).enumerate() {
-            let row = first + i;
-            let (x, dy) = (&x[row * dim..][..dim], &dy[row * dim..][..dim]);
-            let (mean, rstd) = (stats[2 * row], stats[2 * row + 1]);
-            for d in 0..dim {
-                scaled[d] = dy[d] * weight[d];
-                centred[d] = (x[d] - mean) * rstd;
-            }
-            let along_one = math::sum(&scaled) / n;
-            let along_x = math::dot(&scaled, &centred) / n;
-            for d in 0..dim {
-                let value = rstd * (scaled[d] - along_one - centred[d] * along_x);
-                dx[d] = if p.accumulate == 1 { dx[d] + value } else { value };
-            }
-        }
+        let (x, dy) = (&x[first * dim..][..dx.len()], &dy[first * dim..][..dx.len()]);
+        gradient_rows(p, x, &norm[..dim], &stats[2 * first..], dy, dx);
     });
+}
+
+#[multiversion(targets = "simd")]
+fn gradient_rows<R: Real>(p: &Params, x: &[R], weight: &[R], stats: &[R], dy: &[R], dx: &mut [R]) {
+    let dim = weight.len();
+    let n = R::of(p.dim as f32);
+    let mut scaled = vec![R::zero(); dim];
+    let mut centred = vec![R::zero(); dim];
+    let rows = x.chunks_exact(dim).zip(dy.chunks_exact(dim)).zip(stats.chunks_exact(2));
+    for (dx, ((x, dy), stats)) in dx.chunks_exact_mut(dim).zip(rows) {
+        let (mean, rstd) = (stats[0], stats[1]);
+        for d in 0..dim {
+            scaled[d] = dy[d] * weight[d];
+            centred[d] = (x[d] - mean) * rstd;
+        }
+        let along_one = math::sum(&scaled) / n;
+        let along_x = math::dot(&scaled, &centred) / n;
+        for d in 0..dim {
+            scaled[d] = rstd * (scaled[d] - along_one - centred[d] * along_x);
+        }
+        if p.accumulate == 1 {
+            math::add_scaled(dx, R::one(), &scaled);
+        } else {
+            dx.copy_from_slice(&scaled);
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Gradients of a layer norm's weight and bias.
 
+use multiversion::multiversion;
+
 use super::{Real, parallel, slice_rows};
 
 kernel! {
@@ -22,15 +24,24 @@ kernel! {
 pub fn twin<R: Real>(p: &Params, x: &[R], stats: &[R], dy: &[R], gradient: &mut [R]) {
     let (rows, dim) = (p.rows as usize, p.dim as usize);
     parallel::slices(gradient, (p.slices, p.stride, 2 * dim), |slice, out| {
-        out.fill(R::zero());
+        let rows = slice_rows(rows, p.slices as usize, slice);
         let (weight, bias) = out.split_at_mut(dim);
-        for row in slice_rows(rows, p.slices as usize, slice) {
-            let (x, dy) = (&x[row * dim..][..dim], &dy[row * dim..][..dim]);
-            let (mean, rstd) = (stats[2 * row], stats[2 * row + 1]);
-            for d in 0..dim {
-                weight[d] += dy[d] * (x[d] - mean) * rstd;
-                bias[d] += dy[d];
-            }
-        }
+        let elements = rows.start * dim..rows.end * dim;
+        sum_rows(&x[elements.clone()], &stats[2 * rows.start..], &dy[elements], weight, bias);
     });
+}
+
+#[multiversion(targets = "simd")]
+fn sum_rows<R: Real>(x: &[R], stats: &[R], dy: &[R], weight: &mut [R], bias: &mut [R]) {
+    weight.fill(R::zero());
+    bias.fill(R::zero());
+    let dim = weight.len();
+    let bias = &mut bias[..dim];
+    for ((x, dy), stats) in x.chunks_exact(dim).zip(dy.chunks_exact(dim)).zip(stats.chunks_exact(2)) {
+        let (mean, rstd) = (stats[0], stats[1]);
+        for d in 0..dim {
+            weight[d] += dy[d] * (x[d] - mean) * rstd;
+            bias[d] += dy[d];
+        }
+    }
 }

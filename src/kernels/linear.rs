@@ -1,6 +1,8 @@
 //! y = residual + dropout(relu(x W^T + b)), each of the ends where it is asked for.
 
-use super::dropout::factor;
+use multiversion::multiversion;
+
+use super::dropout::Dropout;
 use super::{Real, math, parallel};
 
 kernel! {
@@ -37,32 +39,31 @@ pub fn twin<R: Real>(p: &Params, x: &[R], weight: &[R], residual: &[R], y: &mut 
     let (rows, inner, outer) = (p.rows as usize, p.inner as usize, p.outer as usize);
     let (weight, bias) = weight.split_at(inner * outer);
     let weight = math::Matrix::new(weight, outer, inner, inner);
-    parallel::chunks(&mut y[..rows * outer], outer, 4 * parallel::ROWS, |first, y| {
+    // So many rows stay in the cache between product and ends.
+    parallel::chunks(&mut y[..rows * outer], outer, 2 * parallel::ROWS, |first, y| {
         let n = y.len() / outer;
-        for row in y.chunks_exact_mut(outer) {
-            row.copy_from_slice(&bias[..outer]);
-        }
         let x = math::Matrix::new(&x[first * inner..(first + n) * inner], n, inner, inner);
-        math::matmul(y, outer, true, R::one(), x, weight.t());
-        for (i, row) in y.chunks_exact_mut(outer).enumerate() {
-            if p.relu == 1 {
-                for v in row.iter_mut() {
-                    // Not `max`, which would turn NaN into 0.
-                    *v = if *v < R::zero() { R::zero() } else { *v };
-                }
-            }
-            if p.drop_below > 0 {
-                let element = (first + i) as u32 * p.outer;
-                for (d, v) in row.iter_mut().enumerate() {
-                    *v *= factor::<R>(p.drop_below, p.drop_scale, p.drop_key, element + d as u32);
-                }
-            }
-            if p.residual == 1 {
-                let from = &residual[(first + i) * outer..][..outer];
-                for d in 0..outer {
-                    row[d] += from[d];
-                }
-            }
-        }
+        math::matmul(y, outer, false, R::one(), x, weight.t());
+        let residual = if p.residual == 1 { &residual[first * outer..][..n * outer] } else { &[] };
+        ends(p, first, &bias[..outer], residual, y);
     });
+}
+
+/// Bias, ReLU, dropout and residual of the rows from `first` on.
+#[multiversion(targets = "simd")]
+fn ends<R: Real>(p: &Params, first: usize, bias: &[R], residual: &[R], y: &mut [R]) {
+    let outer = bias.len();
+    let dropout = Dropout { below: p.drop_below, scale: p.drop_scale, key: p.drop_key };
+    let floor = if p.relu == 1 { R::zero() } else { R::neg_infinity() };
+    for (i, row) in y.chunks_exact_mut(outer).enumerate() {
+        for d in 0..outer {
+            let value = row[d] + bias[d];
+            // Not `max`, which would lose NaN.
+            row[d] = if value < floor { floor } else { value };
+        }
+        dropout.mask(row, ((first + i) as u32).wrapping_mul(p.outer));
+        if !residual.is_empty() {
+            math::add_scaled(row, R::one(), &residual[i * outer..][..outer]);
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Gradient of a linear layer's input: dx = dy W, where asked for through the ReLU and dropout that made x.
 
+use multiversion::multiversion;
+
 use super::{Real, math, parallel};
 
 kernel! {
@@ -32,18 +34,34 @@ kernel! {
 pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R]) {
     let (rows, inner, outer) = (p.rows as usize, p.inner as usize, p.outer as usize);
     let weight = math::Matrix::new(&weight[..inner * outer], outer, inner, inner);
-    parallel::chunks(&mut dx[..rows * inner], inner, 4 * parallel::ROWS, |first, dx| {
+    parallel::chunks(&mut dx[..rows * inner], inner, 2 * parallel::ROWS, |first, dx| {
         let n = dx.len() / inner;
         let dy = math::Matrix::new(&dy[first * outer..(first + n) * outer], n, outer, outer);
         if p.gate == 0 {
             math::matmul(dx, inner, p.accumulate == 1, R::one(), dy, weight);
             return;
         }
-        let mut product = vec![R::zero(); n * inner];
-        math::matmul(&mut product, inner, false, R::of(p.gate_scale), dy, weight);
-        for ((dx, &value), &x) in dx.iter_mut().zip(&product).zip(&x[first * inner..]) {
-            let gated = if x > R::zero() { value } else { R::zero() };
-            *dx = if p.accumulate == 1 { *dx + gated } else { gated };
+        let x = &x[first * inner..][..n * inner];
+        if p.accumulate == 1 {
+            let mut product = vec![R::zero(); n * inner];
+            math::matmul(&mut product, inner, false, R::of(p.gate_scale), dy, weight);
+            gate(x, &mut product);
+            add(&product, dx);
+        } else {
+            math::matmul(dx, inner, false, R::of(p.gate_scale), dy, weight);
+            gate(x, dx);
         }
     });
+}
+
+#[multiversion(targets = "simd")]
+fn gate<R: Real>(x: &[R], gradient: &mut [R]) {
+    for (value, &x) in gradient.iter_mut().zip(x) {
+        *value = if x > R::zero() { *value } else { R::zero() };
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn add<R: Real>(product: &[R], dx: &mut [R]) {
+    math::add_scaled(dx, R::one(), product);
 }

@@ -1,5 +1,7 @@
 //! Gradients of a linear layer's weight and bias: dW = dy^T x, db = the sum of dy's rows.
 
+use multiversion::multiversion;
+
 use super::{Real, math, parallel, slice_rows};
 
 kernel! {
@@ -34,9 +36,14 @@ pub fn twin<R: Real>(p: &Params, x: &[R], dy: &[R], gradient: &mut [R]) {
         let dy = math::Matrix::new(dy_rows, rows.len(), outer, outer);
         let (weight, bias) = out.split_at_mut(inner * outer);
         math::matmul(weight, inner, false, R::one(), dy.t(), x);
-        bias.fill(R::zero());
-        for row in dy_rows.chunks_exact(outer) {
-            math::add_scaled(bias, R::one(), row);
-        }
+        sum_rows(dy_rows, bias);
     });
+}
+
+#[multiversion(targets = "simd")]
+fn sum_rows<R: Real>(rows: &[R], sum: &mut [R]) {
+    sum.fill(R::zero());
+    for row in rows.chunks_exact(sum.len()) {
+        math::add_scaled(sum, R::one(), row);
+    }
 }

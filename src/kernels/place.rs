@@ -1,6 +1,8 @@
 //! What keys and queries are normed from: alpha_i + z_i of every token (eq. 11), alpha_t + z_t + b' of every last token
 //! (eq. 12).
 
+use multiversion::multiversion;
+
 use super::{Real, fold, parallel};
 
 kernel! {
@@ -41,23 +43,37 @@ pub fn twin<R: Real>(
     query: &mut [R],
 ) {
     let (tokens, dim) = (p.tokens as usize, p.dim as usize);
-    parallel::chunks(&mut placed[..tokens * dim], dim, parallel::ROWS, |first, chunk| {
-        for (i, row) in chunk.chunks_exact_mut(dim).enumerate() {
-            let z = &z[(first + i) * dim..][..dim];
-            let alpha = &position_table[positions[first + i] as usize * dim..][..dim];
-            for d in 0..dim {
-                row[d] = alpha[d] + z[d];
-            }
-        }
-    });
     if tokens == 0 {
         return;
     }
-    let sequences = owners[tokens - 1] as usize + 1;
-    for (row, end) in query.chunks_exact_mut(dim).zip(&offsets[1..=sequences]) {
-        let last = &placed[(*end as usize - 1) * dim..][..dim];
+    let placed = &mut placed[..tokens * dim];
+    parallel::chunks(placed, dim, parallel::ROWS, |first, placed| {
+        add_positions(&z[first * dim..][..placed.len()], &positions[first..], position_table, dim, placed);
+    });
+    let ends = &offsets[1..=owners[tokens - 1] as usize + 1];
+    parallel::chunks(&mut query[..ends.len() * dim], dim, parallel::ROWS, |first, query| {
+        add_bias(placed, &ends[first..], &query_bias[..dim], query);
+    });
+}
+
+#[multiversion(targets = "simd")]
+fn add_positions<R: Real>(z: &[R], positions: &[u32], position_table: &[R], dim: usize, placed: &mut [R]) {
+    for ((row, z), &position) in placed.chunks_exact_mut(dim).zip(z.chunks_exact(dim)).zip(positions) {
+        let alpha = &position_table[position as usize * dim..][..dim];
         for d in 0..dim {
-            row[d] = last[d] + query_bias[d];
+            row[d] = alpha[d] + z[d];
+        }
+    }
+}
+
+/// The queries of the sequences that end before tokens `ends`.
+#[multiversion(targets = "simd")]
+fn add_bias<R: Real>(placed: &[R], ends: &[u32], bias: &[R], query: &mut [R]) {
+    let dim = bias.len();
+    for (row, &end) in query.chunks_exact_mut(dim).zip(ends) {
+        let last = &placed[(end as usize - 1) * dim..][..dim];
+        for d in 0..dim {
+            row[d] = last[d] + bias[d];
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Adds the queries' gradient to that of their last tokens (the gradient of alpha's rows), and all to that of z.
 
-use super::{Real, fold, parallel};
+use multiversion::multiversion;
+
+use super::{Real, fold, math, parallel};
 
 kernel! {
     /// One invocation an element. `dplaced` is completed in place.
@@ -25,18 +27,21 @@ pub fn twin<R: Real>(p: &Params, owners: &[u32], offsets: &[u32], dquery: &[R], 
     let (tokens, dim) = (p.tokens as usize, p.dim as usize);
     let outputs = (&mut dplaced[..tokens * dim], &mut dz[..tokens * dim]);
     parallel::chunks2(outputs, (dim, dim), parallel::ROWS, |first, dplaced, dz| {
-        for (i, (dplaced, dz)) in dplaced.chunks_exact_mut(dim).zip(dz.chunks_exact_mut(dim)).enumerate() {
-            let token = first + i;
-            let owner = owners[token] as usize;
-            if token + 1 == offsets[owner + 1] as usize {
-                let dquery = &dquery[owner * dim..][..dim];
-                for d in 0..dim {
-                    dplaced[d] += dquery[d];
-                }
-            }
-            for d in 0..dim {
-                dz[d] = if p.accumulate == 1 { dz[d] + dplaced[d] } else { dplaced[d] };
+        for (i, dplaced) in dplaced.chunks_exact_mut(dim).enumerate() {
+            let owner = owners[first + i] as usize;
+            if first + i + 1 == offsets[owner + 1] as usize {
+                add(&dquery[owner * dim..][..dim], dplaced);
             }
         }
+        if p.accumulate == 1 {
+            add(dplaced, dz);
+        } else {
+            dz.copy_from_slice(dplaced);
+        }
     });
+}
+
+#[multiversion(targets = "simd")]
+fn add<R: Real>(from: &[R], to: &mut [R]) {
+    math::add_scaled(to, R::one(), from);
 }

@@ -1,6 +1,8 @@
 //! Gradient of a position table: of each row, the sum over the tokens at that position.
 
-use super::dropout::factor;
+use multiversion::multiversion;
+
+use super::dropout::Dropout;
 use super::{Real, fold, parallel, slice_rows};
 
 kernel! {
@@ -33,16 +35,19 @@ pub fn twin<R: Real>(p: &Params, starts: &[u32], sources: &[u32], dx: &[R], grad
     let (positions, dim) = (p.positions as usize, p.dim as usize);
     parallel::slices(gradient, (p.slices, p.stride, positions * dim), |slice, out| {
         for (position, row) in out.chunks_exact_mut(dim).enumerate() {
-            row.fill(R::zero());
             let (start, end) = (starts[position] as usize, starts[position + 1] as usize);
             let share = slice_rows(end - start, p.slices as usize, slice);
-            for &token in &sources[start + share.start..start + share.end] {
-                let from = &dx[token as usize * dim..][..dim];
-                for d in 0..dim {
-                    let element = token * p.dim + d as u32;
-                    row[d] += factor::<R>(p.drop_below, p.drop_scale, p.drop_key, element) * from[d];
-                }
-            }
+            sum_tokens(p, &sources[start + share.start..start + share.end], dx, row);
         }
     });
+}
+
+#[multiversion(targets = "simd")]
+fn sum_tokens<R: Real>(p: &Params, tokens: &[u32], dx: &[R], row: &mut [R]) {
+    row.fill(R::zero());
+    let dim = row.len();
+    let dropout = Dropout { below: p.drop_below, scale: p.drop_scale, key: p.drop_key };
+    for &token in tokens {
+        dropout.add_masked(row, R::one(), &dx[token as usize * dim..][..dim], token.wrapping_mul(p.dim));
+    }
 }

@@ -1,5 +1,7 @@
 //! p_{k|i}: softmax over the prototypes of scaled dot products of normalised tokens and prototypes (eq. 8).
 
+use multiversion::multiversion;
+
 use super::{Real, fold, math, parallel};
 
 kernel! {
@@ -26,20 +28,31 @@ kernel! {
 pub fn twin<R: Real>(p: &Params, token: &[R], prototype: &[R], cluster: &mut [R]) {
     let (dim, intentions) = (p.dim as usize, p.intentions as usize);
     let out = &mut cluster[..p.tokens as usize * intentions];
-    parallel::chunks(out, intentions, parallel::ROWS, |first, chunk| {
-        for (i, row) in chunk.chunks_exact_mut(intentions).enumerate() {
-            let token = &token[(first + i) * dim..][..dim];
-            for (k, logit) in row.iter_mut().enumerate() {
-                *logit = R::of(p.scale) * math::dot(token, &prototype[k * dim..][..dim]);
-            }
-            let peak = math::largest(row);
-            for share in row.iter_mut() {
-                *share = (*share - peak).exp_fast();
-            }
-            let total = row.iter().copied().sum::<R>();
-            for share in row.iter_mut() {
-                *share = *share / total;
-            }
-        }
+    parallel::chunks(out, intentions, parallel::ROWS, |first, cluster| {
+        shares(p, &token[first * dim..], &prototype[..intentions * dim], cluster);
     });
+}
+
+#[multiversion(targets = "simd")]
+fn shares<R: Real>(p: &Params, token: &[R], prototype: &[R], cluster: &mut [R]) {
+    let (dim, intentions) = (p.dim as usize, p.intentions as usize);
+    for (row, token) in cluster.chunks_exact_mut(intentions).zip(token.chunks_exact(dim)) {
+        for (logit, prototype) in row.iter_mut().zip(prototype.chunks_exact(dim)) {
+            *logit = R::of(p.scale) * math::dot(token, prototype);
+        }
+        let peak = math::largest(row);
+        for logit in row {
+            *logit -= peak;
+        }
+    }
+    // All rows at once: one has too few intentions for a vector.
+    for share in cluster.iter_mut() {
+        *share = share.exp_fast();
+    }
+    for row in cluster.chunks_exact_mut(intentions) {
+        let total = row.iter().copied().sum::<R>();
+        for share in row {
+            *share = *share / total;
+        }
+    }
 }

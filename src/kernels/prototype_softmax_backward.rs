@@ -1,5 +1,7 @@
 //! Gradients of eq. 8's scaled dot products and of the normalised tokens.
 
+use multiversion::multiversion;
+
 use super::{Real, fold, math, parallel};
 
 kernel! {
@@ -31,15 +33,22 @@ pub fn twin<R: Real>(p: &Params, prototype: &[R], cluster: &[R], dcluster: &[R],
     let (tokens, dim, intentions) = (p.tokens as usize, p.dim as usize, p.intentions as usize);
     let outputs = (&mut dlogit[..tokens * intentions], &mut dtoken[..tokens * dim]);
     parallel::chunks2(outputs, (intentions, dim), parallel::ROWS, |first, dlogit, dtoken| {
-        for (i, (dlogit, dtoken)) in dlogit.chunks_exact_mut(intentions).zip(dtoken.chunks_exact_mut(dim)).enumerate() {
-            let share = &cluster[(first + i) * intentions..][..intentions];
-            let dshare = &dcluster[(first + i) * intentions..][..intentions];
-            let along = share.iter().zip(dshare).map(|(&a, &b)| a * b).sum::<R>();
-            dtoken.fill(R::zero());
-            for k in 0..intentions {
-                dlogit[k] = R::of(p.scale) * share[k] * (dshare[k] - along);
-                math::add_scaled(dtoken, dlogit[k], &prototype[k * dim..][..dim]);
-            }
-        }
+        let (share, dshare) = (&cluster[first * intentions..], &dcluster[first * intentions..]);
+        gradient_rows(p, &prototype[..intentions * dim], share, dshare, dlogit, dtoken);
     });
+}
+
+#[multiversion(targets = "simd")]
+fn gradient_rows<R: Real>(p: &Params, prototype: &[R], share: &[R], dshare: &[R], dlogit: &mut [R], dtoken: &mut [R]) {
+    let (dim, intentions) = (p.dim as usize, p.intentions as usize);
+    let shares = share.chunks_exact(intentions).zip(dshare.chunks_exact(intentions));
+    let outputs = dlogit.chunks_exact_mut(intentions).zip(dtoken.chunks_exact_mut(dim));
+    for ((dlogit, dtoken), (share, dshare)) in outputs.zip(shares) {
+        let along = share.iter().zip(dshare).map(|(&a, &b)| a * b).sum::<R>();
+        dtoken.fill(R::zero());
+        for (k, prototype) in prototype.chunks_exact(dim).enumerate() {
+            dlogit[k] = R::of(p.scale) * share[k] * (dshare[k] - along);
+            math::add_scaled(dtoken, dlogit[k], prototype);
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! Eq. 6 for every example: the logarithm of the denominator over all its K rows, less the best intention's score of each own candidate.
 
-use super::{Real, fold, math};
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::{Real, fold, math, parallel};
 
 kernel! {
     /// One invocation an example.
@@ -46,29 +49,41 @@ pub fn twin<R: Real>(
     positive: &mut [u32],
 ) {
     let (dim, intentions) = (p.dim as usize, p.intentions as usize);
-    for b in 0..p.examples as usize {
-        let rows = b * intentions..(b + 1) * intentions;
-        let own_normaliser = &normaliser[2 * rows.start..2 * rows.end];
-        let peak = own_normaliser.iter().step_by(2).fold(own_normaliser[0], |m, &x| if x <= m { m } else { x });
-        let total: R = own_normaliser.chunks_exact(2).map(|pair| (pair[0] - peak + pair[1]).exp_fast()).sum();
-        let log = total.ln();
-        let own = offsets[b] as usize..offsets[b + 1] as usize;
-        for pair in example_normaliser[2 * rows.start..2 * rows.end].chunks_exact_mut(2) {
-            (pair[0], pair[1]) = (peak, log);
-        }
-        weight[rows.clone()].fill(R::of(own.len() as f32));
-        loss[b] = R::zero();
-        for n in own {
-            let mut best = R::neg_infinity();
-            positive[n] = rows.start as u32;
-            for row in rows.clone() {
-                let score = R::of(p.scale) * math::dot(&phi[row * dim..][..dim], &candidate[n * dim..][..dim]);
-                if score > best {
-                    best = score;
-                    positive[n] = row as u32;
-                }
+    let offsets = &offsets[..=p.examples as usize];
+    let positive = &mut positive[offsets[0] as usize..];
+    loss.par_iter_mut()
+        .zip(example_normaliser.par_chunks_exact_mut(2 * intentions))
+        .zip(weight.par_chunks_exact_mut(intentions))
+        .zip(parallel::by_sequence(positive, offsets, 1))
+        .enumerate()
+        .for_each(|(b, (((loss, example_normaliser), weight), positive))| {
+            let normaliser = &normaliser[2 * b * intentions..][..2 * intentions];
+            let peak = normaliser.iter().step_by(2).fold(normaliser[0], |m, &x| if x <= m { m } else { x });
+            let total: R = normaliser.chunks_exact(2).map(|pair| (pair[0] - peak + pair[1]).exp_fast()).sum();
+            let log = total.ln();
+            for pair in example_normaliser.chunks_exact_mut(2) {
+                (pair[0], pair[1]) = (peak, log);
             }
-            loss[b] += log + (peak - best);
+            weight.fill(R::of(positive.len() as f32));
+            let phi = &phi[b * intentions * dim..][..intentions * dim];
+            *loss = R::zero();
+            for (candidate, positive) in candidate[offsets[b] as usize * dim..].chunks_exact(dim).zip(positive) {
+                let (k, score) = best(R::of(p.scale), phi, candidate);
+                *positive = (b * intentions + k) as u32;
+                *loss += log + (peak - score);
+            }
+        });
+}
+
+/// The intention with the best score, and the score.
+#[multiversion(targets = "simd")]
+fn best<R: Real>(scale: R, phi: &[R], candidate: &[R]) -> (usize, R) {
+    let mut best = (0, R::neg_infinity());
+    for (k, phi) in phi.chunks_exact(candidate.len()).enumerate() {
+        let score = scale * math::dot(phi, candidate);
+        if score > best.1 {
+            best = (k, score);
         }
     }
+    best
 }

@@ -1,6 +1,8 @@
 //! Eq. 3 for every example and intention: the row's log-sum over all labels, less the score of its own.
 
-use super::{Real, fold, math};
+use multiversion::multiversion;
+
+use super::{Real, fold, math, parallel};
 
 kernel! {
     /// One invocation a row.
@@ -29,8 +31,17 @@ kernel! {
 
 pub fn twin<R: Real>(p: &Params, phi: &[R], label: &[R], normaliser: &[R], loss: &mut [R]) {
     let dim = p.dim as usize;
-    for row in 0..p.rows as usize {
-        let own = math::dot(&phi[row * dim..][..dim], &label[(p.first_label as usize + row) * dim..][..dim]);
-        loss[row] = normaliser[2 * row + 1] + (normaliser[2 * row] - R::of(p.scale) * own);
+    let label = &label[p.first_label as usize * dim..];
+    parallel::chunks(&mut loss[..p.rows as usize], 1, 1024, |first, loss| {
+        let normaliser = &normaliser[2 * first..];
+        losses(R::of(p.scale), dim, &phi[first * dim..], &label[first * dim..], normaliser, loss);
+    });
+}
+
+#[multiversion(targets = "simd")]
+fn losses<R: Real>(scale: R, dim: usize, phi: &[R], label: &[R], normaliser: &[R], loss: &mut [R]) {
+    let rows = phi.chunks_exact(dim).zip(label.chunks_exact(dim)).zip(normaliser.chunks_exact(2));
+    for (loss, ((phi, label), normaliser)) in loss.iter_mut().zip(rows) {
+        *loss = normaliser[1] + (normaliser[0] - scale * math::dot(phi, label));
     }
 }

@@ -1,6 +1,8 @@
 //! Adds the slices of a gradient.
 
-use super::{Real, fold};
+use multiversion::multiversion;
+
+use super::{Real, fold, math, parallel};
 
 kernel! {
     /// One invocation an element.
@@ -16,7 +18,15 @@ kernel! {
 }
 
 pub fn twin<R: Real>(p: &Params, gradient: &[R], sum: &mut [R]) {
-    for (e, sum) in sum[..p.elements as usize].iter_mut().enumerate() {
-        *sum = (0..p.slices as usize).map(|slice| gradient[slice * p.stride as usize + e]).sum();
-    }
+    parallel::chunks(&mut sum[..p.elements as usize], 1, 4096, |first, sum| {
+        sum.fill(R::zero());
+        for slice in 0..p.slices as usize {
+            add(&gradient[slice * p.stride as usize + first..][..sum.len()], sum);
+        }
+    });
+}
+
+#[multiversion(targets = "simd")]
+fn add<R: Real>(slice: &[R], sum: &mut [R]) {
+    math::add_scaled(sum, R::one(), slice);
 }
