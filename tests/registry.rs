@@ -159,17 +159,17 @@ fn copies_in_shaders_are_the_same() {
 
 #[test]
 fn every_kernel_has_its_tests() {
-    let mut kernel_tests = String::new();
-    for module in names_in(&folder("tests/kernels"), ".rs") {
-        kernel_tests += &std::fs::read_to_string(folder("tests/kernels").join(module + ".rs")).unwrap();
-    }
-    let gradient_tests = std::fs::read_to_string(folder("tests/gradients.rs")).unwrap();
+    let modules = |tests: &str| -> String {
+        let read = |module| std::fs::read_to_string(folder(tests).join(module + ".rs")).unwrap();
+        names_in(&folder(tests), ".rs").into_iter().map(read).collect()
+    };
+    let (kernel_tests, gradient_tests) = (modules("tests/kernels"), modules("tests/gradients"));
     for kernel in KERNELS {
         let name = kernel.name;
         assert!(kernel_tests.contains(&format!("#[test]\nfn {name}() {{")), "tests/kernels has no test {name}");
         assert!(kernel_tests.contains(&format!("&{name}::KERNEL")), "tests/kernels never runs {name}");
         if name.ends_with("_backward") {
-            assert!(gradient_tests.contains(&format!("{name}::twin(")), "tests/gradients.rs never runs {name}");
+            assert!(gradient_tests.contains(&format!("{name}::twin(")), "tests/gradients never runs {name}");
         }
     }
 }

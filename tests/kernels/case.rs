@@ -52,7 +52,8 @@ impl Output {
     /// All elements of these axes, the last of which varies fastest.
     pub fn new(axes: &[(&'static str, usize)], tolerance: Tolerance) -> Self {
         let len = axes.iter().map(|(_, n)| n).product();
-        Output { axes: axes.to_vec(), tolerance, before: None, len, ranges: vec![0..len] }
+        let ranges = std::iter::once(0..len).collect();
+        Output { axes: axes.to_vec(), tolerance, before: None, len, ranges }
     }
 
     /// The slices of a gradient, `stride` apart.

@@ -1,0 +1,153 @@
+//! Adam against a plain one.
+
+use prismrec::kernels::*;
+
+use crate::common::Random;
+use crate::differences::*;
+
+/// Adam as its paper writes it, on one element a struct.
+#[derive(Clone, Copy, Debug)]
+struct Plain {
+    parameter: f64,
+    m: f64,
+    v: f64,
+}
+
+const LEARNING_RATE: f64 = 0.01;
+
+impl Plain {
+    fn step(&mut self, step: i32, gradient: f64) {
+        self.m = 0.9 * self.m + 0.1 * gradient;
+        self.v = 0.999 * self.v + 0.001 * gradient * gradient;
+        let (m, v) = (self.m / (1.0 - 0.9f64.powi(step)), self.v / (1.0 - 0.999f64.powi(step)));
+        self.parameter -= LEARNING_RATE * m / (v.sqrt() + 1e-8);
+    }
+}
+
+/// The two parameters of a step of Adam.
+fn rates(step: i32) -> (f32, f32) {
+    let rate = LEARNING_RATE / (1.0 - 0.9f64.powi(step));
+    (rate as f32, (1.0 / (1.0 - 0.999f64.powi(step)).sqrt()) as f32)
+}
+
+/// The twin's constants and rates are f32 (6e-8 each, a few of them); a step moves a parameter by about 0.01, and there
+/// are up to 30 steps.
+const ADAM_TOLERANCE: f64 = 1e-7;
+
+/// Gradients of all sizes, as epsilon shows only in tiny ones, and zeros.
+fn gradients(random: &mut Random, n: usize) -> Vec<f64> {
+    (0..n).map(|_| random.reals(1)[0] * random.one_of(&[1.0, 1e-3, 1e-7, 1e-8, 0.0])).collect()
+}
+
+#[test]
+fn adam() {
+    let mut random = Random::new();
+    for elements in [1, 5, 5000] {
+        let (slices, stride) = (3, elements + 2);
+        let mut parameter = random.reals(elements);
+        let (mut m, mut v) = (vec![0.0; elements], vec![0.0; elements]);
+        let mut plain: Vec<Plain> = parameter.iter().map(|&parameter| Plain { parameter, m: 0.0, v: 0.0 }).collect();
+        for step in 1..=8 {
+            let copies: Vec<Vec<f64>> = (0..slices).map(|_| gradients(&mut random, elements)).collect();
+            let mut gradient = poison(slices * stride);
+            for (slice, copy) in copies.iter().enumerate() {
+                gradient[slice * stride..][..elements].copy_from_slice(copy);
+            }
+            let (rate, correction) = rates(step);
+            let params = adam::Params { elements: elements as u32, slices: 3, stride: stride as u32, rate, correction };
+            adam::twin(&params, &gradient, &mut parameter, &mut m, &mut v);
+            for (i, plain) in plain.iter_mut().enumerate() {
+                plain.step(step, copies.iter().map(|copy| copy[i]).sum());
+                assert!(
+                    (parameter[i] - plain.parameter).abs() <= ADAM_TOLERANCE,
+                    "step {step}, {}, {plain:?}",
+                    parameter[i]
+                );
+            }
+        }
+    }
+}
+
+/// Rows updated only when a step uses them, and caught up before, are where dense Adam has them.
+#[test]
+fn adam_rows() {
+    let mut random = Random::new();
+    let (items, dim, steps) = (11usize, 3usize, 30);
+    let mut table = random.reals(items * dim);
+    let (mut m, mut v, mut updated) = (vec![0.0; items * dim], vec![0.0; items * dim], vec![0u32; items]);
+    let mut dense: Vec<Plain> = table.iter().map(|&parameter| Plain { parameter, m: 0.0, v: 0.0 }).collect();
+    let all_rates: Vec<f64> =
+        (1..=steps).flat_map(|step| [f64::from(rates(step).0), f64::from(rates(step).1)]).collect();
+    for step in 1..=steps {
+        let count = random.below(4);
+        let rows = random.distinct(count, items);
+        catch_up(&rows, dim, step as u32 - 1, &all_rates, (&mut table, &mut m, &mut v, &mut updated));
+        let gradient = gradients(&mut random, rows.len() * dim);
+        let (rate, correction) = rates(step);
+        let params =
+            adam_rows::Params { rows: rows.len() as u32, dim: dim as u32, step: step as u32, rate, correction };
+        adam_rows::twin(&params, &rows, &gradient, &mut table, &mut m, &mut v, &mut updated);
+        for item in 0..items {
+            let at = rows.binary_search(&(item as u32)).ok();
+            for d in 0..dim {
+                dense[item * dim + d].step(step, at.map_or(0.0, |row| gradient[row * dim + d]));
+            }
+        }
+        for &row in &rows {
+            assert_eq!(updated[row as usize], step as u32);
+        }
+    }
+    let every: Vec<u32> = (0..items as u32).collect();
+    catch_up(&every, dim, steps as u32, &all_rates, (&mut table, &mut m, &mut v, &mut updated));
+    for (i, dense) in dense.iter().enumerate() {
+        assert!((table[i] - dense.parameter).abs() <= ADAM_TOLERANCE, "element {i}: {}, dense {dense:?}", table[i]);
+        assert!((m[i] - dense.m).abs() <= ADAM_TOLERANCE && (v[i] - dense.v).abs() <= ADAM_TOLERANCE);
+    }
+}
+
+/// Table, both moments and the rows' marks.
+type Lazy<'a> = (&'a mut [f64], &'a mut [f64], &'a mut [f64], &'a mut [u32]);
+
+fn catch_up(rows: &[u32], dim: usize, step: u32, rates: &[f64], (table, m, v, updated): Lazy) {
+    let count = rows.len() as u32;
+    let params = adam_catch_up::Params { rows: count, dim: dim as u32, step, steps: rates.len() as u32 / 2 };
+    adam_catch_up::twin(&params, rows, rates, updated, table, m, v);
+    mark_updated::twin(&mark_updated::Params { rows: count, step }, rows, updated);
+}
+
+/// Steps past the table of rates take its last row.
+#[test]
+fn adam_catch_up() {
+    let update = |steps: u32, rates: &[f64]| {
+        let (mut table, mut m, mut v) = ([0.5], [0.3], [0.2]);
+        let params = adam_catch_up::Params { rows: 1, dim: 1, step: 9, steps };
+        adam_catch_up::twin(&params, &[0], rates, &[2], &mut table, &mut m, &mut v);
+        (table, m, v)
+    };
+    let short = [0.1, 1.5, 0.2, 1.3, 0.3, 1.1, 0.4, 1.0];
+    let mut long = short.to_vec();
+    (4..9).for_each(|_| long.extend([0.4, 1.0]));
+    assert_eq!(update(4, &short), update(9, &long));
+    let decay = 0.9f32 as f64;
+    assert!((update(4, &short).1[0] - 0.3 * decay.powi(7)).abs() <= 1e-15);
+}
+
+/// A row that no step used for long is where dense Adam has it, although only the first updates are made one by one.
+#[test]
+fn a_row_catches_up_over_a_thousand_steps() {
+    let start = Plain { parameter: 0.5, m: 0.3, v: 0.2 };
+    for behind in [1, 255, 256, 257, 1000] {
+        let all_rates: Vec<f64> =
+            (1..=1010).flat_map(|step| [f64::from(rates(step).0), f64::from(rates(step).1)]).collect();
+        let (mut table, mut m, mut v) = ([start.parameter], [start.m], [start.v]);
+        let params = adam_catch_up::Params { rows: 1, dim: 1, step: 1010, steps: 1010 };
+        adam_catch_up::twin(&params, &[0], &all_rates, &[1010 - behind], &mut table, &mut m, &mut v);
+        let mut dense = start;
+        (1011 - behind as i32..=1010).for_each(|step| dense.step(step, 0.0));
+        assert!((table[0] - dense.parameter).abs() <= ADAM_TOLERANCE, "{behind} steps: {}, dense {dense:?}", table[0]);
+        // The constants are f32: 6e-8 each, to the power of up to 1000.
+        for (got, want) in [(m[0], dense.m), (v[0], dense.v)] {
+            assert!((got - want).abs() <= 1e-4 * want, "{behind} steps: {got}, dense {dense:?}");
+        }
+    }
+}

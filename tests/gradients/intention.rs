@@ -1,0 +1,220 @@
+//! The intention layer, eq. 8 to 13.
+
+use prismrec::kernels::*;
+
+use crate::common::{Random, offsets, owners, scale};
+use crate::differences::*;
+
+#[test]
+fn prototype_softmax() {
+    let mut random = Random::new();
+    for (tokens, dim, intentions) in [(1, 1, 2), (5, 3, 3), (70, 2, 5), (2, 17, 32)] {
+        let (token, prototype) = (random.reals(tokens * dim), random.reals(intentions * dim));
+        let weights = random.reals(tokens * intentions);
+        let params = prototype_softmax::Params {
+            tokens: tokens as u32,
+            dim: dim as u32,
+            intentions: intentions as u32,
+            scale: scale(dim),
+        };
+        let run = |token: &[f64], prototype: &[f64]| {
+            let mut cluster = poison(tokens * intentions);
+            prototype_softmax::twin(&params, token, prototype, &mut cluster);
+            cluster
+        };
+        let cluster = run(&token, &prototype);
+        let (mut dlogit, mut dtoken) = (poison(tokens * intentions), poison(tokens * dim));
+        let backward: prototype_softmax_backward::Params = bytemuck::cast(params);
+        prototype_softmax_backward::twin(&backward, &prototype, &cluster, &weights, &mut dlogit, &mut dtoken);
+        check("dtoken", &token, &dtoken, |token| dot(&run(token, &prototype), &weights));
+        // The prototypes' gradient is that of a linear layer's weight, its bias is not there.
+        let (slices, stride, mut gradient) = sliced((dim + 1) * intentions);
+        let backward = linear_weight_backward::Params {
+            rows: tokens as u32,
+            inner: dim as u32,
+            outer: intentions as u32,
+            slices: slices as u32,
+            stride: stride as u32,
+        };
+        linear_weight_backward::twin(&backward, &token, &dlogit, &mut gradient);
+        let gradient = sum_of_slices(&gradient, slices, stride, (dim + 1) * intentions);
+        check("dprototype", &prototype, &gradient[..dim * intentions], |prototype| {
+            dot(&run(&token, prototype), &weights)
+        });
+    }
+}
+
+/// Eq. 9 to 12: from keys before their norm and the ReLU's argument to the weights.
+#[test]
+fn intention_weight() {
+    let mut random = Random::new();
+    for (lengths, dim) in [(vec![2], 1), (vec![1, 2, 5], 3), (vec![70, 1, 9], 2), (vec![4, 3], 65)] {
+        let offsets = offsets(&lengths);
+        let (tokens, sequences) = (*offsets.last().unwrap() as usize, lengths.len());
+        // key = normed + relu(argument), the argument taken as an input of its own.
+        let (normed, argument) = (random.reals(tokens * dim), off_zero(random.reals(tokens * dim)));
+        let (query, weights) = (random.reals(sequences * dim), random.reals(tokens));
+        let keys = |normed: &[f64], argument: &[f64]| {
+            let mut identity = vec![0.0; (dim + 1) * dim];
+            (0..dim).for_each(|i| identity[i * dim + i] = 1.0);
+            let params = linear::Params {
+                rows: tokens as u32,
+                inner: dim as u32,
+                outer: dim as u32,
+                relu: 1,
+                residual: 1,
+                drop_below: 0,
+                drop_scale: 1.0,
+                drop_key: 0,
+            };
+            let mut key = poison(tokens * dim);
+            linear::twin(&params, argument, &identity, normed, &mut key);
+            key
+        };
+        let params = intention_weight::Params { sequences: sequences as u32, dim: dim as u32, scale: scale(dim) };
+        let run = |key: &[f64], query: &[f64]| {
+            let mut weight = poison(tokens);
+            intention_weight::twin(&params, &offsets, key, query, &mut weight);
+            weight
+        };
+        let key = keys(&normed, &argument);
+        let weight = run(&key, &query);
+        let mut dscore = poison(tokens);
+        let backward = intention_weight_backward::Params { sequences: sequences as u32 };
+        intention_weight_backward::twin(&backward, &offsets, &weight, &weights, &mut dscore);
+        let (mut dnormed, mut dlinear, mut dquery) =
+            (poison(tokens * dim), poison(tokens * dim), poison(sequences * dim));
+        let backward: intention_key_backward::Params = bytemuck::cast(params);
+        intention_key_backward::twin(
+            &backward,
+            &offsets,
+            &dscore,
+            &key,
+            &normed,
+            &query,
+            &mut dnormed,
+            &mut dlinear,
+            &mut dquery,
+        );
+        check("dnormed", &normed, &dnormed, |normed| dot(&run(&keys(normed, &argument), &query), &weights));
+        check("dlinear", &argument, &dlinear, |argument| dot(&run(&keys(&normed, argument), &query), &weights));
+        check("dquery", &query, &dquery, |query| dot(&run(&key, query), &weights));
+    }
+}
+
+#[test]
+fn place() {
+    let mut random = Random::new();
+    for (lengths, dim) in [(vec![1], 1), (vec![1, 2, 5], 3), (vec![70, 1, 9], 2)] {
+        let offsets = offsets(&lengths);
+        let (tokens, sequences, length) = (*offsets.last().unwrap() as usize, lengths.len(), 4);
+        let (owners, positions) = (owners(&offsets), random.indices(tokens, length));
+        let (z, position_table, query_bias) =
+            (random.reals(tokens * dim), random.reals(length * dim), random.reals(dim));
+        let (toward_placed, toward_query) = (random.reals(tokens * dim), random.reals(sequences * dim));
+        let loss = |z: &[f64], position_table: &[f64], query_bias: &[f64]| {
+            let (mut placed, mut query) = (poison(tokens * dim), poison(sequences * dim));
+            let params = place::Params { tokens: tokens as u32, dim: dim as u32 };
+            place::twin(&params, z, &positions, &owners, &offsets, position_table, query_bias, &mut placed, &mut query);
+            dot(&placed, &toward_placed) + dot(&query, &toward_query)
+        };
+        for accumulate in [0, 1] {
+            let before = if accumulate == 1 { random.reals(z.len()) } else { poison(z.len()) };
+            let (mut dplaced, mut dz) = (toward_placed.clone(), before.clone());
+            let params = place_backward::Params { tokens: tokens as u32, dim: dim as u32, accumulate };
+            place_backward::twin(&params, &owners, &offsets, &toward_query, &mut dplaced, &mut dz);
+            let dz = if accumulate == 1 { less(&dz, &before) } else { dz };
+            check("dz", &z, &dz, |z| loss(z, &position_table, &query_bias));
+            // alpha's gradient is the sum of `dplaced` by position.
+            let mut dalpha = vec![0.0; length * dim];
+            for (token, &position) in positions.iter().enumerate() {
+                for d in 0..dim {
+                    dalpha[position as usize * dim + d] += dplaced[token * dim + d];
+                }
+            }
+            check("dalpha", &position_table, &dalpha, |alpha| loss(&z, alpha, &query_bias));
+        }
+        let (slices, stride, mut gradient) = sliced(dim);
+        let params = column_sum::Params {
+            first: 0,
+            rows: sequences as u32,
+            columns: dim as u32,
+            slices: slices as u32,
+            stride: stride as u32,
+        };
+        column_sum::twin(&params, &toward_query, &mut gradient);
+        let gradient = sum_of_slices(&gradient, slices, stride, dim);
+        check("dquery_bias", &query_bias, &gradient, |bias| loss(&z, &position_table, bias));
+    }
+}
+
+#[test]
+fn aggregate() {
+    let mut random = Random::new();
+    for (lengths, inputs, dim, intentions) in
+        [(vec![1], 1, 1, 1), (vec![1, 2, 5], 2, 3, 2), (vec![70, 1, 9, 2], 2, 2, 3), (vec![4, 3], 0, 17, 5)]
+    {
+        let offsets = offsets(&lengths);
+        let (tokens, sequences, wide) = (*offsets.last().unwrap() as usize, lengths.len(), intentions * dim);
+        let (z, cluster, weight) =
+            (random.reals(tokens * dim), random.shares(tokens * intentions), random.shares(tokens));
+        let (input_bias, label_bias) = (random.reals(wide), random.reals(wide));
+        let weights = random.reals(sequences * wide);
+        let params = aggregate::Params {
+            sequences: sequences as u32,
+            inputs: inputs as u32,
+            dim: dim as u32,
+            intentions: intentions as u32,
+        };
+        let loss = |z: &[f64], cluster: &[f64], weight: &[f64], input_bias: &[f64], label_bias: &[f64]| {
+            let mut total = poison(sequences * wide);
+            aggregate::twin(&params, &offsets, z, cluster, weight, input_bias, label_bias, &mut total);
+            dot(&total, &weights)
+        };
+        for accumulate in [0, 1] {
+            let before = if accumulate == 1 { random.reals(z.len()) } else { poison(z.len()) };
+            let (mut dz, mut dcluster, mut dweight) = (before.clone(), poison(cluster.len()), poison(weight.len()));
+            let params = aggregate_backward::Params {
+                sequences: sequences as u32,
+                dim: dim as u32,
+                intentions: intentions as u32,
+                accumulate,
+            };
+            aggregate_backward::twin(
+                &params,
+                &offsets,
+                &z,
+                &cluster,
+                &weight,
+                &weights,
+                &mut dz,
+                &mut dcluster,
+                &mut dweight,
+            );
+            let dz = if accumulate == 1 { less(&dz, &before) } else { dz };
+            check("dz", &z, &dz, |z| loss(z, &cluster, &weight, &input_bias, &label_bias));
+            check("dcluster", &cluster, &dcluster, |cluster| loss(&z, cluster, &weight, &input_bias, &label_bias));
+            check("dweight", &weight, &dweight, |weight| loss(&z, &cluster, weight, &input_bias, &label_bias));
+        }
+        // Each set of beta has the sum over its own sequences.
+        for (labels, first, rows) in [(false, 0, inputs), (true, inputs, sequences - inputs)] {
+            if rows == 0 {
+                continue;
+            }
+            let (slices, stride, mut gradient) = sliced(wide);
+            let params = column_sum::Params {
+                first: first as u32,
+                rows: rows as u32,
+                columns: wide as u32,
+                slices: slices as u32,
+                stride: stride as u32,
+            };
+            column_sum::twin(&params, &weights, &mut gradient);
+            let gradient = sum_of_slices(&gradient, slices, stride, wide);
+            check("dbeta", if labels { &label_bias } else { &input_bias }, &gradient, |moved| {
+                let (input, label) = if labels { (&input_bias[..], moved) } else { (moved, &label_bias[..]) };
+                loss(&z, &cluster, &weight, input, label)
+            });
+        }
+    }
+}
