@@ -63,7 +63,8 @@ impl Terminal {
     fn step(&mut self, step: &Step) {
         let Step { epoch, batch, batches, losses, examples_per_second, left: [left, in_all] } = step;
         self.show("epoch", *epoch, *batches, || format!("epoch {epoch}"));
-        let rate = || format!("{}, {examples_per_second:.0} examples/s", show::losses(losses));
+        let means = losses.as_ref().map(|losses| show::losses(losses) + ", ").unwrap_or_default();
+        let rate = || format!("{means}{examples_per_second:.0} examples/s");
         self.bar.set_position(*batch);
         if self.bar.is_hidden() {
             if self.told.elapsed() >= PLAIN {

@@ -216,7 +216,7 @@ impl<'a> Trainer<'a> {
             epoch: recorded + 1,
             batch,
             batches: self.batches,
-            losses: sums.means(),
+            losses: (sums.examples > 0).then(|| sums.means()),
             examples_per_second: batch as f64 * self.settings.batch as f64 / seconds,
             left,
         }));

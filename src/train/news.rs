@@ -74,7 +74,8 @@ pub struct Step {
     /// Steps of the epoch done, of all it has.
     pub batch: u64,
     pub batches: u64,
-    pub losses: Losses,
+    /// Of the steps whose losses have been read; `None` before the first.
+    pub losses: Option<Losses>,
     pub examples_per_second: f64,
     /// Seconds until the epoch ends, and until the last one would.
     pub left: [f64; 2],
