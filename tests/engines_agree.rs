@@ -1,0 +1,136 @@
+//! Fifty training steps with dropout: the same bits from the same seed on one engine, with any number of threads; the same
+//! to rounding on all engines.
+
+use std::sync::Arc;
+
+use prismrec::data::batch::{Batch, PositionFrom};
+use prismrec::data::generate::Generator;
+use prismrec::data::pack::Packer;
+use prismrec::data::sample::{Sampler, SamplerState};
+use prismrec::data::split::{Split, Training};
+use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest};
+use prismrec::model::{Hyper, Model, Shape, StepLosses, Tensors, Variant, initial_parameters};
+
+const STEPS: usize = 50;
+
+/// D, K and B that fit no workgroup.
+fn shape(items: usize) -> Shape {
+    Shape { items, dim: 20, intentions: 3, length: 12, blocks: 2 }
+}
+
+fn hyper() -> Hyper {
+    Hyper {
+        variant: Variant::Full,
+        position_from: PositionFrom::End,
+        batch: 30,
+        dropout: 0.3,
+        lambda: 0.5,
+        l2: 1e-4,
+        learning_rate: 1e-3,
+        seed: 11,
+    }
+}
+
+fn batches() -> (usize, Vec<Batch>) {
+    let interactions = Generator { users: 200, items: 90, categories: 3 }.generate(5).interactions;
+    let items = interactions.counts().items;
+    let split = Arc::new(Split::new(interactions, Training::Apart));
+    let Hyper { batch, position_from, seed, .. } = hyper();
+    let mut sampler = Sampler::new(split.clone(), batch, seed, SamplerState::default()).unwrap();
+    let mut packer = Packer::new(split, shape(items).length, position_from, true);
+    (items, (0..STEPS).map(|_| packer.pack(sampler.next_batch())).collect())
+}
+
+/// The losses of every step, the parameters before and after.
+struct Trained {
+    losses: Vec<StepLosses>,
+    before: Tensors,
+    after: Tensors,
+}
+
+fn train(engine: Box<dyn Engine>) -> Trained {
+    let (items, batches) = batches();
+    let before = initial_parameters(shape(items), None, 3);
+    let mut model = Model::new(engine, shape(items), hyper()).unwrap();
+    model.set_parameters(&before).unwrap();
+    for batch in &batches {
+        model.step(batch).unwrap();
+    }
+    let losses = model.take_losses(true).unwrap();
+    Trained { losses, before, after: model.parameters().unwrap() }
+}
+
+fn open(request: EngineRequest) -> Box<dyn Engine> {
+    engine::open(&request).unwrap()
+}
+
+fn cpu(threads: usize) -> Trained {
+    train(open(EngineRequest { choice: EngineChoice::Cpu, threads, ..EngineRequest::default() }))
+}
+
+fn bits(trained: &Trained) -> Vec<u32> {
+    trained.after.values().flat_map(|tensor| &tensor.data).map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn one_seed_gives_the_same_bits_with_any_number_of_threads() {
+    let one = cpu(1);
+    assert!(one.losses.iter().all(|l| l.seq2item.is_finite() && l.selected > 0));
+    for threads in [1, 2, 5] {
+        let again = cpu(threads);
+        assert_eq!(one.losses, again.losses, "{threads} threads");
+        assert!(bits(&one) == bits(&again), "parameters with {threads} threads");
+    }
+}
+
+#[test]
+fn one_seed_gives_the_same_bits_on_an_adapter_and_agrees_with_the_cpu() {
+    let adapters = engine::adapters();
+    assert!(
+        !adapters.is_empty(),
+        "no Vulkan, Metal or Direct3D 12 adapter: this test needs one. On Debian or Ubuntu `apt-get install \
+         mesa-vulkan-drivers` installs one that computes on the CPU"
+    );
+    let twin = cpu(2);
+    for adapter in adapters {
+        let request = EngineRequest {
+            choice: EngineChoice::Gpu,
+            adapter: Some(adapter.name.clone()),
+            checks: Checks::Unchecked,
+            ..EngineRequest::default()
+        };
+        let (first, second) = (train(open(request.clone())), train(open(request)));
+        assert_eq!(first.losses, second.losses, "{}", adapter.name);
+        assert!(bits(&first) == bits(&second), "{}: parameters", adapter.name);
+        agree(&adapter.name, &twin, &first);
+    }
+}
+
+/// Rounding differs between engines, and Adam's first steps make as much of a gradient that is noise as of any other, so
+/// single parameters may part; losses and the way that the parameters went may not.
+fn agree(name: &str, twin: &Trained, gpu: &Trained) {
+    for (step, (want, got)) in twin.losses.iter().zip(&gpu.losses).enumerate() {
+        assert_eq!((want.examples, want.pairs), (got.examples, got.pairs));
+        for (loss, want, got) in
+            [("seq2item", want.seq2item, got.seq2item), ("seq2seq of all pairs", want.seq2seq_all, got.seq2seq_all)]
+        {
+            assert!((want - got).abs() <= LOSS * want.abs(), "{name}: step {step}, {loss}: {got} instead of {want}");
+        }
+    }
+    assert_eq!(twin.losses.len(), gpu.losses.len());
+    let (mut apart, mut way) = (0.0, 0.0);
+    // The softmaxes do not depend on these: their gradient is zero but for rounding, their steps are noise.
+    let noise = |tensor: &str| tensor.ends_with("attention.key.bias") || tensor == "intention.prototype_norm.bias";
+    for (tensor, want) in twin.after.iter().filter(|(tensor, _)| !noise(tensor)) {
+        for ((want, got), before) in want.data.iter().zip(&gpu.after[tensor].data).zip(&twin.before[tensor].data) {
+            apart += f64::from(want - got).powi(2);
+            way += f64::from(want - before).powi(2);
+        }
+    }
+    let share = (apart / way).sqrt();
+    println!("{name}: parameters part by {share:.2e} of their way");
+    assert!(share <= WAY, "{name}: parameters part by {share:.2e} of their way");
+}
+
+const LOSS: f32 = 1e-5;
+const WAY: f64 = 1e-4;
