@@ -99,6 +99,7 @@ fn adam_rows() {
     }
     let every: Vec<u32> = (0..items as u32).collect();
     catch_up(&every, dim, steps as u32, &all_rates, (&mut table, &mut m, &mut v, &mut updated));
+    assert_eq!(updated, vec![steps as u32; items]);
     for (i, dense) in dense.iter().enumerate() {
         assert!((table[i] - dense.parameter).abs() <= ADAM_TOLERANCE, "element {i}: {}, dense {dense:?}", table[i]);
         assert!((m[i] - dense.m).abs() <= ADAM_TOLERANCE && (v[i] - dense.v).abs() <= ADAM_TOLERANCE);

@@ -12,7 +12,8 @@ use crate::machines::{CPU, GPUS, Job, Machine};
 
 /// What outputs, and all that surrounds them, hold before a run: a NaN.
 const POISON: u32 = 0x7fc5_a5a5;
-/// What surrounds inputs: a NaN too, and an index that is out of bounds, but one that shows where it is passed on.
+/// What surrounds inputs: a NaN too, and an index that is out of bounds, but one that shows where it is passed on. As
+/// drivers leave writes that are out of bounds, indices are sometimes surrounded by zeros instead.
 const OTHER_POISON: u32 = 0x7fd2_3c3c;
 /// Elements before and after a binding's region that nothing may touch.
 const GUARD: usize = Region::ALIGNMENT;
@@ -149,9 +150,14 @@ impl Case {
         let slack = random.one_of(&[0, 1, 67]);
         let mut buffers = Vec::new();
         let mut regions = Vec::new();
-        for (content, output) in self.contents.iter().zip(&self.outputs) {
+        let around_indices = random.one_of(&[0, OTHER_POISON]);
+        for ((content, output), binding) in self.contents.iter().zip(&self.outputs).zip(self.kernel.bindings) {
             let len = content.len() + slack;
-            let surroundings = if output.is_some() { POISON } else { OTHER_POISON };
+            let surroundings = match (output, binding.scalar) {
+                (Some(_), _) => POISON,
+                (None, Scalar::F32) => OTHER_POISON,
+                (None, Scalar::U32) => around_indices,
+            };
             let mut buffer = vec![surroundings; 2 * GUARD + len];
             buffer[GUARD..GUARD + content.len()].copy_from_slice(content);
             buffers.push(buffer);
