@@ -102,10 +102,15 @@ impl Engine for CpuEngine {
     }
 }
 
-/// The instruction set that products are computed with, as pulp names it.
-fn instructions() -> String {
-    let all = format!("{:?}", pulp::Arch::new());
-    all.split('(').next().unwrap_or_default().to_owned()
+/// The widest instructions that twins are run in.
+fn instructions() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        return "AVX-512";
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        return "AVX2";
+    }
+    std::env::consts::ARCH
 }
 
 /// The processor's name, as far as the system tells it.

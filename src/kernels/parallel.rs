@@ -1,20 +1,15 @@
 //! How twins use the cores: rows are dealt in chunks of a fixed size, so that results do not depend on the number of
-//! threads, and each chunk runs in the widest SIMD instructions that this processor has.
+//! threads. What is done to a chunk is best a function with `#[multiversion(targets = "simd")]`: a closure is not compiled
+//! for the widest instructions that the processor has.
 
 use rayon::prelude::*;
 
 /// Rows of a chunk where a row is cheap.
 pub const ROWS: usize = 64;
 
-/// Runs `body` compiled for the processor's widest vectors.
-#[inline(always)]
-pub fn simd<T>(body: impl FnOnce() -> T) -> T {
-    pulp::Arch::new().dispatch(body)
-}
-
 /// Calls `body(first row, chunk)` for each chunk of `rows` rows of `out`.
 pub fn chunks<A: Send>(out: &mut [A], row: usize, rows: usize, body: impl Fn(usize, &mut [A]) + Sync) {
-    out.par_chunks_mut(row * rows).enumerate().for_each(|(i, out)| simd(|| body(i * rows, out)));
+    out.par_chunks_mut(row * rows).enumerate().for_each(|(i, out)| body(i * rows, out));
 }
 
 /// Calls `body(first row, chunk of a, chunk of b)`; rows of `a` and `b` have `widths` elements.
@@ -27,7 +22,7 @@ pub fn chunks2<A: Send, B: Send>(
     a.par_chunks_mut(widths.0 * rows)
         .zip(b.par_chunks_mut(widths.1 * rows))
         .enumerate()
-        .for_each(|(i, (a, b))| simd(|| body(i * rows, a, b)));
+        .for_each(|(i, (a, b))| body(i * rows, a, b));
 }
 
 /// The rows of each sequence: `out` cut at `offsets`, `row` elements a token.
@@ -44,7 +39,7 @@ pub fn by_sequence<'a, A>(mut out: &'a mut [A], offsets: &[u32], row: usize) -> 
 
 /// Calls `body(sequence, its rows of a)` for each sequence.
 pub fn sequences<A: Send>(out: &mut [A], offsets: &[u32], row: usize, body: impl Fn(usize, &mut [A]) + Sync) {
-    by_sequence(out, offsets, row).into_par_iter().enumerate().for_each(|(s, out)| simd(|| body(s, out)));
+    by_sequence(out, offsets, row).into_par_iter().enumerate().for_each(|(s, out)| body(s, out));
 }
 
 /// Calls `body(slice, its copy)` for the slices of a parameter's gradient: `size` elements, `stride` apart.
@@ -57,5 +52,5 @@ pub fn slices<A: Send>(
         .par_chunks_mut(stride as usize)
         .take(slices as usize)
         .enumerate()
-        .for_each(|(slice, copy)| simd(|| body(slice, &mut copy[..size])));
+        .for_each(|(slice, copy)| body(slice, &mut copy[..size]));
 }

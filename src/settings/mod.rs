@@ -126,7 +126,7 @@ fn help(name: &str, text: &str) -> String {
 impl Settings {
     /// What holds where the data is generated: small enough to train within a minute.
     fn generated() -> Settings {
-        Settings { dim: 32, length: 20, dropout: 0.2, lr: 3e-3, epochs: 12, patience: 3, ..Settings::default() }
+        Settings { length: 20, lr: 2e-3, epochs: 8, patience: 3, ..Settings::default() }
     }
 
     /// The settings that flags and a file give, over the defaults. Flags win.
