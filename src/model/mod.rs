@@ -1,109 +1,25 @@
 //! The model on an engine: its parameters, the training step and the passes that evaluation needs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use crate::data::batch::{Batch, Packed, PositionFrom, Segments};
+use crate::data::batch::{Batch, Packed};
 use crate::engine::{Description, Engine, PendingRead};
 use crate::error::{Error, Result};
 use crate::kernels::sum_losses::SLOT;
-use crate::kernels::{Call, MAX_DIM, MAX_INTENTIONS, MAX_PAIRS, Region, candidate_scores, catalogue_rank, sum_slices};
+use crate::kernels::{Call, Region, sum_slices};
 
 mod buffers;
 mod parameters;
 mod program;
+mod represent;
+mod shape;
 
 pub use parameters::{ITEM_TABLE, initial_parameters, parameter_shapes};
+pub use shape::{AdamState, Hyper, Shape, StepLosses, Tensor, Tensors, Variant};
 
 use buffers::{Buffers, Capacity, RATES, RING, SLICES, head};
 use parameters::Layout;
 use program::{Counts, Program, adam_rates};
-
-/// What decides the shapes of the parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Shape {
-    /// M
-    pub items: usize,
-    /// D
-    pub dim: usize,
-    /// K
-    pub intentions: usize,
-    /// L, the most items of a sequence that are encoded
-    pub length: usize,
-    pub blocks: usize,
-}
-
-/// Which losses are trained (Table 2 of the paper).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
-pub enum Variant {
-    /// seq2item and seq2seq (0).
-    #[default]
-    #[serde(rename = "full")]
-    #[value(name = "full")]
-    Full,
-    /// seq2item alone (1).
-    #[serde(rename = "s2i")]
-    #[value(name = "s2i")]
-    SequenceToItem,
-}
-
-/// What else decides a training step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hyper {
-    pub variant: Variant,
-    pub position_from: PositionFrom,
-    /// The most examples in a batch (B).
-    pub batch: usize,
-    pub dropout: f64,
-    /// lambda of eq. 4
-    pub lambda: f64,
-    pub l2: f64,
-    pub learning_rate: f64,
-    /// Decides the dropout masks.
-    pub seed: u64,
-}
-
-impl Hyper {
-    /// Whether label sequences are encoded: where there is a seq2seq loss that may select pairs.
-    pub fn with_labels(&self) -> bool {
-        self.variant == Variant::Full && self.lambda > 0.0
-    }
-}
-
-/// A parameter tensor, row-major.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    pub shape: Vec<usize>,
-    pub data: Vec<f32>,
-}
-
-/// Tensors by the names of the checkpoint.
-pub type Tensors = BTreeMap<String, Tensor>;
-
-/// Everything that Adam carries from step to step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AdamState {
-    /// Steps taken.
-    pub step: u64,
-    /// The last step that each item row was updated for, `[items]`: rows without a gradient are behind.
-    pub updated: Vec<u32>,
-    pub first_moment: Tensors,
-    pub second_moment: Tensors,
-}
-
-/// The sums that one step's losses were, over its batch.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
-pub struct StepLosses {
-    pub examples: u32,
-    /// Pairs (example, intention) that eq. 4 selected.
-    pub selected: u32,
-    /// All pairs, B * K; 0 where there is no seq2seq loss.
-    pub pairs: u32,
-    pub seq2item: f32,
-    /// Over the selected pairs.
-    pub seq2seq: f32,
-    /// Over all pairs.
-    pub seq2seq_all: f32,
-}
 
 /// The model on an engine.
 pub struct Model {
@@ -137,7 +53,7 @@ impl Model {
     /// # Errors
     /// Where a setting is out of range or the engine cannot hold it.
     pub fn new(mut engine: Box<dyn Engine>, shape: Shape, hyper: Hyper) -> Result<Model> {
-        check(shape, &hyper)?;
+        shape::check(shape, &hyper)?;
         let layout = Layout::new(shape);
         let capacity = Capacity::new(shape, &hyper);
         let buffers = Buffers::new(&mut *engine, shape, &layout, &capacity)?;
@@ -269,96 +185,6 @@ impl Model {
         Ok(std::mem::take(&mut self.losses.done))
     }
 
-    /// The most sequences one evaluation call takes.
-    pub fn evaluation_batch(&self) -> usize {
-        self.capacity.sequences
-    }
-
-    /// Scores (max_k phi_k . h) of each sequence's own candidates, `[sequences, candidates / sequences]`, and the
-    /// intention k that gave it.
-    ///
-    /// # Errors
-    /// Where there are too many sequences, or the device fails.
-    pub fn candidate_scores(&mut self, sequences: &Packed, candidates: &[u32]) -> Result<(Vec<f32>, Vec<u32>)> {
-        let n = sequences.sequences();
-        let each = candidates.len() / n.max(1);
-        let calls = self.represent(sequences)?;
-        self.engine.run("represent", &calls)?;
-        let (mut scores, mut intentions) = (vec![0.0; candidates.len()], vec![0; candidates.len()]);
-        // As many columns at a time as the buffers hold.
-        let columns = (self.capacity.scores / n.max(1)).max(1);
-        for first in (0..each).step_by(columns) {
-            let width = columns.min(each - first);
-            let block = || (0..n).map(move |s| s * each + first..s * each + first + width);
-            let items: Vec<u32> = block().flat_map(|range| &candidates[range]).copied().collect();
-            let b = &self.buffers;
-            let (items_at, scores_at, intentions_at) = (b.candidate_items, b.candidate_score, b.candidate_intention);
-            let call = self.score_call(n, width, [items_at, scores_at, intentions_at]);
-            self.engine.write(items_at, &items)?;
-            self.engine.run("score candidates", &[call])?;
-            let (got, best) =
-                (self.engine.read(head(scores_at, n * width))?, self.engine.read(head(intentions_at, n * width))?);
-            for (s, range) in block().enumerate() {
-                scores[range.clone()].copy_from_slice(bytemuck::cast_slice(&got[s * width..][..width]));
-                intentions[range].copy_from_slice(&best[s * width..][..width]);
-            }
-        }
-        Ok((scores, intentions))
-    }
-
-    /// For each sequence, how many items score at least as high as `truth`, among all but the truth itself and the
-    /// items listed for the sequence in `excluded` (ascending within a sequence). Scores that are not numbers count.
-    ///
-    /// # Errors
-    /// Where there are too many sequences, or the device fails.
-    pub fn catalogue_ranks(&mut self, sequences: &Packed, truth: &[u32], excluded: &Segments) -> Result<Vec<u32>> {
-        let n = sequences.sequences();
-        if excluded.sources.len() > self.known.len {
-            // Doubled, so that few buffers are left behind.
-            let len = excluded.sources.len().next_power_of_two();
-            self.known = buffers::allocate(&mut *self.engine, "known", len)?;
-        }
-        let mut calls = self.represent(sequences)?;
-        let b = &self.buffers;
-        calls.push(self.score_call(n, 1, [b.truth, b.truth_score, b.truth_intention]));
-        let params = catalogue_rank::Params {
-            sequences: n as u32,
-            items: self.shape.items as u32,
-            dim: self.shape.dim as u32,
-            intentions: self.shape.intentions as u32,
-        };
-        calls.push(catalogue_rank::call(
-            params,
-            catalogue_rank::Bindings {
-                phi: b.phi,
-                table: b.item_table,
-                truth: b.truth,
-                truth_score: b.truth_score,
-                known_offsets: b.known_offsets,
-                known: self.known,
-                rank: b.rank,
-            },
-        ));
-        let rank = head(b.rank, n);
-        self.engine.write(b.truth, truth)?;
-        self.engine.write(b.known_offsets, &excluded.starts)?;
-        self.engine.write(self.known, &excluded.sources)?;
-        self.engine.write(b.rank, &vec![0; n])?;
-        self.engine.run("rank in the catalogue", &calls)?;
-        self.engine.read(rank)
-    }
-
-    /// p_{k|i} of every token, `[tokens, K]` (eq. 8).
-    ///
-    /// # Errors
-    /// Where there are too many sequences, or the device fails.
-    pub fn clusters(&mut self, sequences: &Packed) -> Result<Vec<f32>> {
-        let calls = self.forward(sequences, |program| program.cluster())?;
-        self.engine.run("cluster", &calls)?;
-        let cluster = head(self.buffers.cluster, sequences.tokens() * self.shape.intentions);
-        Ok(self.engine.read(cluster)?.into_iter().map(f32::from_bits).collect())
-    }
-
     /// Gradient of every parameter in the last step; of the item table only rows that `batch` (that step's) has are
     /// not zero.
     ///
@@ -424,34 +250,6 @@ impl Model {
     fn begin(&self, counts: Counts, step: Option<u64>) -> Program<'_> {
         let Model { shape, hyper, layout, buffers, .. } = self;
         Program { shape: *shape, hyper, layout, buffers, counts, step, calls: Vec::new() }
-    }
-
-    /// Writes sequences (all with the inputs' beta) to the device and gives the calls that encode them, then `more`.
-    fn forward(&mut self, sequences: &Packed, more: impl FnOnce(&mut Program)) -> Result<Vec<Call>> {
-        let n = sequences.sequences();
-        let counts = Counts { tokens: sequences.tokens(), sequences: n, inputs: n, ..Counts::default() };
-        self.fits(counts)?;
-        self.catch_up()?;
-        self.write_sequences(sequences)?;
-        let mut program = self.begin(counts, None);
-        program.encode();
-        more(&mut program);
-        Ok(program.calls)
-    }
-
-    fn represent(&mut self, sequences: &Packed) -> Result<Vec<Call>> {
-        self.forward(sequences, |program| program.intend())
-    }
-
-    fn score_call(&self, sequences: usize, candidates: usize, [items, scores, intention]: [Region; 3]) -> Call {
-        let params = candidate_scores::Params {
-            sequences: sequences as u32,
-            candidates: candidates as u32,
-            dim: self.shape.dim as u32,
-            intentions: self.shape.intentions as u32,
-        };
-        let (phi, table) = (self.buffers.phi, self.buffers.item_table);
-        candidate_scores::call(params, candidate_scores::Bindings { phi, items, table, scores, intention })
     }
 
     fn fits(&self, counts: Counts) -> Result<()> {
@@ -541,45 +339,4 @@ impl Model {
         tensors.insert(ITEM_TABLE.to_owned(), Tensor { shape: vec![items, dim], data });
         Ok(tensors)
     }
-}
-
-/// Refuses what the kernels cannot take.
-fn check(shape: Shape, hyper: &Hyper) -> Result<()> {
-    let Shape { items, dim, intentions, length, .. } = shape;
-    let wrong = |text: String| Err(Error::Setting(text));
-    for (name, value, most) in [
-        ("dim", dim, MAX_DIM),
-        ("intentions", intentions, MAX_INTENTIONS),
-        ("length", length, 1 << 16),
-        ("batch", hyper.batch, MAX_PAIRS),
-        ("number of items", items, u32::MAX as usize),
-    ] {
-        if value == 0 || value > most {
-            return wrong(format!("{name} {value} is not between 1 and {most}"));
-        }
-    }
-    if hyper.batch * intentions > MAX_PAIRS {
-        let most = MAX_PAIRS / intentions;
-        return wrong(format!("batch {} with {intentions} intentions is too large: at most {most}", hyper.batch));
-    }
-    for (name, value, fits) in [
-        ("dropout", hyper.dropout, (0.0..1.0).contains(&hyper.dropout)),
-        ("lambda", hyper.lambda, (0.0..=1.0).contains(&hyper.lambda)),
-        ("l2", hyper.l2, hyper.l2 >= 0.0 && hyper.l2.is_finite()),
-        ("lr", hyper.learning_rate, hyper.learning_rate > 0.0 && hyper.learning_rate.is_finite()),
-    ] {
-        if !fits {
-            return wrong(format!("{name} {value} is out of range"));
-        }
-    }
-    // Kernels index elements, also those of dropout's masks, with 32 bits.
-    let tokens = Capacity::new(shape, hyper).tokens;
-    let most = u32::MAX as usize;
-    if tokens.saturating_mul((3 * dim).max(length)) > most {
-        return wrong(format!("batch {} with length {length} and dim {dim} is too large", hyper.batch));
-    }
-    if items.saturating_mul(dim) > most {
-        return wrong(format!("{items} items with dim {dim} are too many: their product may be at most {most}"));
-    }
-    Ok(())
 }

@@ -1,0 +1,257 @@
+//! From losses to the gradient of every parameter.
+
+use super::{Program, dropped};
+use crate::kernels::dropout::Dropout;
+use crate::kernels::*;
+use crate::model::buffers::{SLICES, head};
+
+impl Program<'_> {
+    /// Gradients of everything.
+    pub fn backward(&mut self) {
+        self.losses_backward();
+        self.intend_backward();
+        let b = self.buffers;
+        let x = (self.stream(self.shape.blocks), b.encoder_stats);
+        self.norm_backward(self.tokens(), x, self.layout.encoder_norm, b.dz, (b.dstream, false));
+        for n in (0..self.shape.blocks).rev() {
+            self.block_backward(n);
+        }
+        self.embed_backward();
+    }
+
+    /// To the gradients of phi and of the targets.
+    fn losses_backward(&mut self) {
+        let (b, dim, scale, rows) = (self.buffers, self.dim(), self.scale(), self.input_rows());
+        let candidates = self.counts.candidates as u32;
+        self.push(contrastive_query_backward::call(
+            contrastive_query_backward::Params { rows, candidates, first_candidate: 0, dim, scale, accumulate: 0 },
+            contrastive_query_backward::Bindings {
+                query: b.phi,
+                candidate: b.target,
+                normaliser: b.example_normaliser,
+                weight: b.item_weight,
+                positive: b.item_positive,
+                dquery: b.dphi,
+            },
+        ));
+        self.push(contrastive_candidate_backward::call(
+            contrastive_candidate_backward::Params { rows, candidates, first_candidate: 0, dim, scale },
+            contrastive_candidate_backward::Bindings {
+                query: b.phi,
+                candidate: b.target,
+                normaliser: b.example_normaliser,
+                weight: b.item_weight,
+                positive: b.item_positive,
+                dcandidate: b.dtarget,
+            },
+        ));
+        if !self.with_labels() {
+            return;
+        }
+        let (candidates, first_candidate) = (rows, rows);
+        self.push(contrastive_query_backward::call(
+            contrastive_query_backward::Params { rows, candidates, first_candidate, dim, scale, accumulate: 1 },
+            contrastive_query_backward::Bindings {
+                query: b.phi,
+                candidate: b.phi,
+                normaliser: b.label_normaliser,
+                weight: b.label_weight,
+                positive: b.label_positive,
+                dquery: b.dphi,
+            },
+        ));
+        self.push(contrastive_candidate_backward::call(
+            contrastive_candidate_backward::Params { rows, candidates, first_candidate, dim, scale },
+            contrastive_candidate_backward::Bindings {
+                query: b.phi,
+                candidate: b.phi,
+                normaliser: b.label_normaliser,
+                weight: b.label_weight,
+                positive: b.label_positive,
+                dcandidate: b.dphi,
+            },
+        ));
+    }
+
+    /// From the gradient of phi to that of z.
+    fn intend_backward(&mut self) {
+        let (b, l, dim, intentions) = (self.buffers, self.layout, self.dim(), self.intentions());
+        let (sequences, inputs) = (self.sequences(), self.counts.inputs as u32);
+        self.norm_backward(sequences * intentions, (b.total, b.phi_stats), l.output_norm, b.dphi, (b.dtotal, false));
+        self.bias_backward(b.dtotal, (0, inputs), intentions * dim, l.input_bias);
+        if self.with_labels() {
+            self.bias_backward(b.dtotal, (inputs, sequences - inputs), intentions * dim, l.label_bias);
+        }
+        self.push(aggregate_backward::call(
+            aggregate_backward::Params { sequences, dim, intentions, accumulate: 0 },
+            aggregate_backward::Bindings {
+                offsets: b.offsets,
+                z: b.z,
+                cluster: b.cluster,
+                weight: b.weight,
+                dtotal: b.dtotal,
+                dz: b.dz,
+                dcluster: b.dcluster,
+                dweight: b.dweight,
+            },
+        ));
+        self.cluster_backward();
+        self.weight_backward();
+    }
+
+    /// Eq. 8: the gradients of prototypes, and of z by way of them.
+    fn cluster_backward(&mut self) {
+        let (b, l, dim, intentions) = (self.buffers, self.layout, self.dim(), self.intentions());
+        let tokens = self.tokens();
+        self.push(prototype_softmax_backward::call(
+            prototype_softmax_backward::Params { tokens, dim, intentions, scale: self.scale() },
+            prototype_softmax_backward::Bindings {
+                prototype: b.prototype,
+                cluster: b.cluster,
+                dcluster: b.dcluster,
+                dlogit: b.dlogit,
+                dtoken: b.da,
+            },
+        ));
+        // The normalised prototypes are to the tokens what a linear layer's weights are.
+        let stride = ((intentions * (dim + 1)) as usize).next_multiple_of(Region::ALIGNMENT) as u32;
+        let slices = SLICES as u32;
+        self.push(linear_weight_backward::call(
+            linear_weight_backward::Params { rows: tokens, inner: dim, outer: intentions, slices, stride },
+            linear_weight_backward::Bindings { x: b.token, dy: b.dlogit, gradient: b.dprototype_slices },
+        ));
+        let elements = intentions * dim;
+        self.push(sum_slices::call(
+            sum_slices::Params { elements, slices, stride },
+            sum_slices::Bindings { gradient: b.dprototype_slices, sum: b.dprototype },
+        ));
+        let prototypes = (self.parameters(l.prototypes), b.prototype_stats);
+        // The gradient's other slices stay zero.
+        let gradient = head(self.gradient(l.prototypes), l.prototypes.len);
+        self.norm_backward(intentions, prototypes, l.prototype_norm, b.dprototype, (gradient, false));
+        self.norm_backward(tokens, (b.z, b.token_stats), l.token_norm, b.da, (b.dz, true));
+    }
+
+    /// Eq. 9 to 12: the gradients of keys and queries, and of z by way of them.
+    fn weight_backward(&mut self) {
+        let (b, l, dim, tokens, sequences) = (self.buffers, self.layout, self.dim(), self.tokens(), self.sequences());
+        self.push(intention_weight_backward::call(
+            intention_weight_backward::Params { sequences },
+            intention_weight_backward::Bindings {
+                offsets: b.offsets,
+                weight: b.weight,
+                dweight: b.dweight,
+                dscore: b.dscore,
+            },
+        ));
+        self.push(intention_key_backward::call(
+            intention_key_backward::Params { sequences, dim, scale: self.scale() },
+            intention_key_backward::Bindings {
+                offsets: b.offsets,
+                dscore: b.dscore,
+                key: b.key,
+                normed: b.key_normed,
+                query: b.query,
+                dnormed: b.da,
+                dlinear: b.db,
+                dquery: b.dquery,
+            },
+        ));
+        self.linear_weight_backward(b.key_normed, b.db, dim, l.key);
+        self.linear_backward(b.db, l.key, dim, None, (b.da, true));
+        self.norm_backward(tokens, (b.placed, b.key_stats), l.key_norm, b.da, (b.db, false));
+        let query = (b.query_input, b.query_stats);
+        self.norm_backward(sequences, query, l.query_norm, b.dquery, (b.dquery_input, false));
+        self.bias_backward(b.dquery_input, (0, sequences), dim, l.query_bias);
+        self.push(place_backward::call(
+            place_backward::Params { tokens, dim, accumulate: 1 },
+            place_backward::Bindings {
+                owners: b.owners,
+                offsets: b.offsets,
+                dquery: b.dquery_input,
+                dplaced: b.db,
+                dz: b.dz,
+            },
+        ));
+        self.position_backward(b.db, Dropout::OFF, l.intention_positions);
+    }
+
+    /// `dstream`: from the gradient of the block's output to that of its input.
+    fn block_backward(&mut self, n: usize) {
+        let (b, groups, x) = (self.buffers, self.layout.blocks[n], self.stream(n));
+        let block = &b.blocks[n];
+        let (tokens, dim) = (self.tokens(), self.dim());
+        let (inner, outer) = self.feed_forward_dropout(n);
+        let mut douter = b.dstream;
+        if outer.below > 0 {
+            douter = b.da;
+            let params = dropout_backward::Params {
+                elements: tokens * dim,
+                drop_below: outer.below,
+                drop_scale: outer.scale,
+                drop_key: outer.key,
+            };
+            self.push(dropout_backward::call(params, dropout_backward::Bindings { dy: b.dstream, dx: b.da }));
+        }
+        self.linear_weight_backward(block.hidden, douter, dim, groups.outer);
+        self.linear_backward(douter, groups.outer, dim, Some((block.hidden, inner.scale)), (b.db, false));
+        self.linear_weight_backward(block.middle_normed, b.db, dim, groups.inner);
+        self.linear_backward(b.db, groups.inner, dim, None, (b.da, false));
+        let middle = (block.middle, block.middle_stats);
+        self.norm_backward(tokens, middle, groups.feed_forward_norm, b.da, (b.dstream, true));
+        let (shares, mixed) = self.attention_dropout(n);
+        self.push(attention_backward::call(
+            attention_backward::Params {
+                sequences: self.sequences(),
+                dim,
+                scale: self.scale(),
+                length: self.shape.length as u32,
+                share_below: shares.below,
+                share_scale: shares.scale,
+                share_key: shares.key,
+                drop_below: mixed.below,
+                drop_scale: mixed.scale,
+                drop_key: mixed.key,
+            },
+            attention_backward::Bindings {
+                offsets: b.offsets,
+                qkv: block.qkv,
+                mixed: block.mixed,
+                log_sum: block.log_sum,
+                dy: b.dstream,
+                dqkv: b.dqkv,
+            },
+        ));
+        self.linear_weight_backward(block.normed, b.dqkv, 3 * dim, groups.qkv);
+        self.linear_backward(b.dqkv, groups.qkv, 3 * dim, None, (b.da, false));
+        self.norm_backward(tokens, (x, block.stats), groups.attention_norm, b.da, (b.dstream, true));
+    }
+
+    /// To the gradients of the item rows in use and of the position table.
+    fn embed_backward(&mut self) {
+        let b = self.buffers;
+        let dropout = self.dropout(dropped::EMBEDDED);
+        self.push(embed_backward::call(
+            embed_backward::Params {
+                rows: self.counts.rows as u32,
+                dim: self.dim(),
+                tokens: self.tokens(),
+                scale: (self.shape.dim as f64).sqrt() as f32,
+                drop_below: dropout.below,
+                drop_scale: dropout.scale,
+                drop_key: dropout.key,
+                l2: self.hyper.l2 as f32,
+            },
+            embed_backward::Bindings {
+                items: b.rows,
+                starts: b.row_starts,
+                sources: b.row_sources,
+                dx: b.dstream,
+                dcandidates: b.dtarget,
+                table: b.item_table,
+                gradient: b.item_gradient,
+            },
+        ));
+        self.position_backward(b.dstream, dropout, self.layout.position_table);
+    }
+}
