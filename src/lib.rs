@@ -13,6 +13,7 @@ pub mod evaluate;
 pub mod intentions;
 pub mod kernels;
 pub mod model;
+pub mod profile;
 pub mod recommend;
 pub mod run;
 pub mod settings;

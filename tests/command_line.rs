@@ -183,6 +183,39 @@ fn flags_win_over_the_file_and_the_run_records_both() {
 }
 
 #[test]
+fn a_profile_has_every_kernel_of_the_step_on_each_engine() {
+    for engine in ["cpu", "gpu"] {
+        let folder = folder();
+        fs::write(folder.path().join("small.toml"), SMALL).unwrap();
+        let arguments = ["train", "data.txt", "--config", "small.toml", "--epochs", "8", "--engine", engine];
+        prismrec(folder.path(), &[&arguments[..], &["--run", "run", "--profile", "trace.json"]].concat())
+            .assert()
+            .success()
+            .stdout(contains("profile of ").and(contains("ceilings, as measured")).and(contains("attention_backward")));
+        let trace: Value = serde_json::from_slice(&fs::read(folder.path().join("trace.json")).unwrap()).unwrap();
+        let events = trace["traceEvents"].as_array().unwrap();
+        let rows: Vec<_> =
+            events.iter().filter(|event| event["ph"] == "M").map(|event| &event["args"]["name"]).collect();
+        for kernel in ["embed", "linear", "contrastive", "adam_rows"] {
+            assert_eq!(rows.iter().filter(|name| **name == kernel).count(), 1, "{engine}: {kernel} in {rows:?}");
+        }
+        let calls: Vec<_> = events.iter().filter(|event| event["ph"] == "X").collect();
+        let (times, ends): (Vec<_>, Vec<_>) = calls
+            .iter()
+            .map(|call| (call["ts"].as_f64().unwrap(), call["dur"].as_f64().unwrap()))
+            .map(|(start, time)| (time, start + time))
+            .unzip();
+        assert!(times.iter().all(|&time| time >= 0.0) && times.iter().any(|&time| time > 0.0), "{engine}");
+        assert!(calls.iter().all(|call| call["args"]["bytes"].as_f64().unwrap() > 0.0), "{engine}: work");
+        // One call after the other.
+        assert!(
+            calls.iter().skip(1).zip(&ends).all(|(next, &end)| next["ts"].as_f64().unwrap() >= end - 0.01),
+            "{engine}"
+        );
+    }
+}
+
+#[test]
 fn a_run_is_not_overwritten() {
     let folder = trained();
     refused(

@@ -9,7 +9,7 @@ use prismrec::checkpoint::Checkpoint;
 use prismrec::data::generate::Generator;
 use prismrec::data::split::Part;
 use prismrec::engine::cpu::CpuEngine;
-use prismrec::engine::{Description, Engine, PendingRead};
+use prismrec::engine::{Ceilings, Description, Engine, PendingRead, Span};
 use prismrec::error::{Error, Result};
 use prismrec::evaluate::Protocol;
 use prismrec::kernels::{BufferId, Call, Region};
@@ -368,6 +368,12 @@ impl Engine for Failing {
     fn read_later(&mut self, region: Region) -> Result<PendingRead> {
         self.check()?;
         self.engine.read_later(region)
+    }
+    fn profile(&mut self, on: bool) -> Result<Vec<Span>> {
+        self.engine.profile(on)
+    }
+    fn ceilings(&mut self) -> Result<Ceilings> {
+        self.engine.ceilings()
     }
     fn collect(&mut self, pending: &PendingRead, wait: bool) -> Result<Option<Vec<u32>>> {
         self.engine.collect(pending, wait)

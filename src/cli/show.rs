@@ -4,6 +4,8 @@ use crate::data::read::Counts;
 use crate::data::split::Part;
 use crate::engine::Description;
 use crate::evaluate::{Evaluation, Protocol};
+use crate::kernels::Work;
+use crate::profile::Profile;
 use crate::train::{Epoch, Figures, Losses, Phase, Start, Test};
 
 /// What computes.
@@ -114,4 +116,40 @@ fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(",")
+}
+
+/// What each kernel took, as a table.
+pub(super) fn profile(profile: &Profile) -> Vec<String> {
+    let Profile { path, steps, ceilings, kernels } = profile;
+    let total: f64 = kernels.iter().map(|kernel| kernel.time.as_secs_f64()).sum();
+    let (least, work) = kernels.iter().fold((0.0, Work::default()), |(least, work), kernel| {
+        let Work { flops, bytes } = kernel.work;
+        (least + kernel.least, Work { flops: work.flops + flops, bytes: work.bytes + bytes })
+    });
+    let calls: u64 = kernels.iter().map(|kernel| kernel.calls).sum();
+    let line = |name: &str, calls: u64, seconds: f64, work: &Work, least: f64| {
+        format!(
+            "{name:<32} {calls:>7} {:>10.3} {:>6.1}% {:>9.1} {:>9.1} {:>7.0}%",
+            1e3 * seconds,
+            100.0 * seconds / total,
+            work.flops / seconds / 1e9,
+            work.bytes / seconds / 1e9,
+            100.0 * least / seconds
+        )
+    };
+    let mut lines = vec![
+        format!("profile of {steps} training steps, trace in {}", path.display()),
+        format!(
+            "ceilings, as measured: {:.1} GFLOP/s, {:.1} GB/s; of ceiling: the least time under them, of that taken",
+            ceilings.flops / 1e9,
+            ceilings.bytes / 1e9
+        ),
+        format!(
+            "{:<32} {:>7} {:>10} {:>7} {:>9} {:>9} {:>8}",
+            "kernel", "calls", "ms", "share", "GFLOP/s", "GB/s", "of ceil."
+        ),
+    ];
+    lines.extend(kernels.iter().map(|k| line(k.kernel, k.calls, k.time.as_secs_f64(), &k.work, k.least)));
+    lines.push(line("all", calls, total, &work, least));
+    lines
 }

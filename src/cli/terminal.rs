@@ -93,6 +93,11 @@ impl Observer for Terminal {
                     self.line(&line);
                 }
             }
+            News::Profiled(profile) => {
+                for line in show::profile(profile) {
+                    self.line(&line);
+                }
+            }
             News::Epoch(epoch) => self.line(&show::epoch(epoch)),
             News::Validated { epoch, step, figures } => {
                 self.line(&format!("epoch {epoch}, step {step}: {}", show::validation(figures)));

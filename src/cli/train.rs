@@ -8,6 +8,7 @@ use super::terminal::Terminal;
 use crate::checkpoint::{Checkpoint, Resume};
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::profile::Profiler;
 use crate::run::Run;
 use crate::settings::{Given, Settings};
 use crate::train::{Dataset, Ended, Ready};
@@ -39,28 +40,33 @@ pub(super) struct TrainArgs {
     /// TOML file of settings: the names of the flags, without dashes in front; flags win
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Time the kernels of 50 steps after the first 10: prints a table, and writes a trace that Perfetto and
+    /// chrome://tracing open
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: TrainArgs) -> Result<()> {
-    let TrainArgs { given, run, resume, config } = arguments;
+    let TrainArgs { given, run, resume, config, profile } = arguments;
+    let profiler = profile.map(Profiler::new);
     match resume {
-        Some(folder) => go_on(&given, &folder),
+        Some(folder) => go_on(&given, &folder, profiler),
         None => {
             let file = config.as_deref().map(Given::read).transpose()?.unwrap_or_default();
-            begin(Settings::new(given, file)?, run.as_deref())
+            begin(Settings::new(given, file)?, run.as_deref(), profiler)
         }
     }
 }
 
-fn begin(settings: Settings, folder: Option<&Path>) -> Result<()> {
+fn begin(settings: Settings, folder: Option<&Path>, profiler: Option<Profiler>) -> Result<()> {
     let engine = engine::open(&settings.engine_request()?)?;
     let data = Dataset::open(&settings)?;
     let ready = Ready::new(&settings, &data, engine)?;
     let run = Run::create(folder, &settings)?;
-    follow(ready, &run, None)
+    follow(profiled(ready, profiler), &run, None)
 }
 
-fn go_on(given: &Given, folder: &Path) -> Result<()> {
+fn go_on(given: &Given, folder: &Path, profiler: Option<Profiler>) -> Result<()> {
     if let Some(name) = given.names().iter().find(|name| !MAY_CHANGE.contains(&name.as_str())) {
         return Err(Error::Setting(format!(
             "--{name} cannot be given with --resume: the run keeps the {name} that it began with (these may change: {})",
@@ -75,7 +81,14 @@ fn go_on(given: &Given, folder: &Path) -> Result<()> {
     data.check(&checkpoint.data)?;
     let ready = Ready::new(&settings, &data, engine)?;
     run.write_settings(&settings)?;
-    follow(ready, &run, Some((checkpoint, resume)))
+    follow(profiled(ready, profiler), &run, Some((checkpoint, resume)))
+}
+
+fn profiled(ready: Ready<'_>, profiler: Option<Profiler>) -> Ready<'_> {
+    match profiler {
+        Some(profiler) => ready.profile(profiler),
+        None => ready,
+    }
 }
 
 /// Trains, shows it, and saves and stops at the first Ctrl-C.

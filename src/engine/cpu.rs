@@ -1,8 +1,11 @@
 //! The CPU engine: walks a list of kernel calls and runs each one's Rust twin on a pool of threads.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
 
-use super::{Description, Engine, PendingRead};
+use super::profile::measure_cpu;
+use super::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
 use crate::kernels::{Arguments, BufferId, Call, Region};
 
@@ -12,6 +15,8 @@ pub struct CpuEngine {
     buffers: Vec<Vec<u32>>,
     reads: HashMap<u64, Vec<u32>>,
     reads_begun: u64,
+    /// When profiling began, and what was timed since.
+    profile: Option<(Instant, Vec<Span>)>,
 }
 
 impl CpuEngine {
@@ -25,7 +30,7 @@ impl CpuEngine {
             .thread_name(|i| format!("kernels {i}"))
             .build()
             .map_err(|e| Error::Setting(format!("cannot start {threads} threads: {e}")))?;
-        Ok(CpuEngine { pool, buffers: Vec::new(), reads: HashMap::new(), reads_begun: 0 })
+        Ok(CpuEngine { pool, buffers: Vec::new(), reads: HashMap::new(), reads_begun: 0, profile: None })
     }
 
     fn slice(&mut self, region: Region) -> &mut [u32] {
@@ -62,8 +67,9 @@ impl Engine for CpuEngine {
         Ok(())
     }
 
-    fn run(&mut self, _label: &str, calls: &[Call]) -> Result<()> {
-        let CpuEngine { pool, buffers, .. } = self;
+    fn run(&mut self, label: &str, calls: &[Call]) -> Result<()> {
+        let CpuEngine { pool, buffers, profile, .. } = self;
+        let list: Arc<str> = label.into();
         pool.install(|| {
             for call in calls {
                 let slots = call
@@ -80,7 +86,17 @@ impl Engine for CpuEngine {
                 // SAFETY: the slots were checked against their buffers just above, which this engine owns and lends to
                 // nobody else while the twin runs; `Call::new` has seen to it that written regions overlap no other.
                 let mut arguments = unsafe { Arguments::new(&call.params, slots) };
+                let began = Instant::now();
                 (call.kernel.twin)(&mut arguments);
+                if let Some((epoch, spans)) = profile {
+                    spans.push(Span {
+                        kernel: call.kernel.name,
+                        list: list.clone(),
+                        start: began - *epoch,
+                        time: began.elapsed(),
+                        work: call.work(),
+                    });
+                }
             }
         });
         Ok(())
@@ -95,6 +111,15 @@ impl Engine for CpuEngine {
         self.reads_begun += 1;
         self.reads.insert(self.reads_begun, elements);
         Ok(PendingRead(self.reads_begun))
+    }
+
+    fn profile(&mut self, on: bool) -> Result<Vec<Span>> {
+        let before = std::mem::replace(&mut self.profile, on.then(|| (Instant::now(), Vec::new())));
+        Ok(before.map(|(_, spans)| spans).unwrap_or_default())
+    }
+
+    fn ceilings(&mut self) -> Result<Ceilings> {
+        self.pool.install(measure_cpu)
     }
 
     fn collect(&mut self, pending: &PendingRead, _wait: bool) -> Result<Option<Vec<u32>>> {

@@ -8,15 +8,19 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use wgpu::{BufferUsages, PollType, SubmissionIndex};
 
 use super::adapter::AdapterSummary;
 use super::pipeline::{Checks, Pipeline};
-use super::{Description, Engine, PendingRead};
+use super::profile::measure;
+use super::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
 use crate::kernels::{BufferId, Call, Kernel, Region};
 
+/// What profiles use where the adapter has it.
+const TIMESTAMPS: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
 /// Submissions that may be in flight; the next one waits for the oldest.
 const IN_FLIGHT: usize = 3;
 /// Bytes of a call's slot in the uniform buffer: WebGPU's alignment of dynamic offsets.
@@ -45,6 +49,7 @@ pub struct GpuEngine {
     unsubmitted: usize,
     reads: HashMap<u64, Read>,
     reads_begun: u64,
+    profile: Option<Profiling>,
     /// Staging buffers that no read uses now.
     staging: Vec<wgpu::Buffer>,
     /// The first error that wgpu told of. It stays: what came after it cannot be trusted.
@@ -56,6 +61,17 @@ struct Allocation {
     /// In elements.
     len: usize,
 }
+
+/// What is timed, since profiling began.
+struct Profiling {
+    epoch: Instant,
+    /// The device's first timestamp.
+    first: Option<u64>,
+    spans: Vec<Span>,
+}
+
+/// Timestamps that a query set holds, at most, under WebGPU's rules.
+const QUERIES: usize = 4096;
 
 struct Read {
     staging: wgpu::Buffer,
@@ -82,6 +98,7 @@ impl GpuEngine {
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("prismrec"),
             required_limits: limits,
+            required_features: adapter.features() & TIMESTAMPS,
             ..Default::default()
         }))
         .map_err(|e| Error::Adapter(format!("{summary} gives no device: {e}; --engine cpu does without")))?;
@@ -121,6 +138,7 @@ impl GpuEngine {
             unsubmitted: 0,
             reads: HashMap::new(),
             reads_begun: 0,
+            profile: None,
             staging: Vec::new(),
             failure,
         })
@@ -156,6 +174,86 @@ impl GpuEngine {
         self.check()?;
         self.in_flight.push_back(submission.clone());
         Ok(submission)
+    }
+
+    /// Records a call whose parameters are in this slot.
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, slot: usize, call: &Call) {
+        let pipeline = &self.pipelines[&key(call.kernel)];
+        let [x, y, z] = call.groups();
+        pass.push_debug_group(call.kernel.name);
+        pass.set_pipeline(pipeline.compute());
+        pass.set_bind_group(0, pipeline.bind_group(&call.regions), &[(slot * SLOT) as u32]);
+        pass.dispatch_workgroups(x, y, z);
+        pass.pop_debug_group();
+    }
+
+    /// Runs calls and times each: by the device's timestamps where the adapter has them within passes, else by waiting
+    /// for each.
+    fn run_timed(&mut self, label: &str, calls: &[Call]) -> Result<()> {
+        let list: Arc<str> = label.into();
+        if !self.device.features().contains(TIMESTAMPS) {
+            for (i, call) in calls.iter().enumerate() {
+                let began = Instant::now();
+                let mut encoder =
+                    self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) });
+                self.dispatch(&mut encoder.begin_compute_pass(&Default::default()), i, call);
+                let submission = self.submit(Some(encoder.finish()))?;
+                self.poll(PollType::Wait { submission_index: Some(submission), timeout: None })?;
+                if let Some(Profiling { epoch, spans, .. }) = &mut self.profile {
+                    spans.push(span(call, &list, began - *epoch, began.elapsed()));
+                }
+            }
+            return Ok(());
+        }
+        for (n, calls) in calls.chunks(QUERIES - 1).enumerate() {
+            self.run_between_timestamps(&list, n * (QUERIES - 1), calls)?;
+        }
+        Ok(())
+    }
+
+    /// Runs calls, whose parameters are in the slots from `first` on, with a timestamp before each and after the last.
+    fn run_between_timestamps(&mut self, list: &Arc<str>, first: usize, calls: &[Call]) -> Result<()> {
+        let label = Some("timestamps");
+        let count = calls.len() as u32 + 1;
+        let queries =
+            self.device.create_query_set(&wgpu::QuerySetDescriptor { label, ty: wgpu::QueryType::Timestamp, count });
+        let size = 8 * u64::from(count);
+        let resolved = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label,
+            size,
+            usage: BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        let staging = self.staging(size);
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(list) });
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for (i, call) in calls.iter().enumerate() {
+                pass.write_timestamp(&queries, i as u32);
+                self.dispatch(&mut pass, first + i, call);
+            }
+            pass.write_timestamp(&queries, calls.len() as u32);
+        }
+        encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
+        encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, size);
+        encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, 0..size, |_| {});
+        let submission = self.submit(Some(encoder.finish()))?;
+        self.poll(PollType::Wait { submission_index: Some(submission), timeout: None })?;
+        let view = staging.get_mapped_range(0..size).map_err(|e| Error::Device(e.to_string()))?;
+        let times: Vec<u64> = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        staging.unmap();
+        self.staging.push(staging);
+        let period = f64::from(self.queue.get_timestamp_period());
+        let nanos = |ticks: u64| Duration::from_nanos((ticks as f64 * period) as u64);
+        if let Some(Profiling { first, spans, .. }) = &mut self.profile {
+            let zero = *first.get_or_insert(times[0]);
+            for (call, pair) in calls.iter().zip(times.windows(2)) {
+                let (start, time) = (pair[0].saturating_sub(zero), pair[1].saturating_sub(pair[0]));
+                spans.push(span(call, list, nanos(start), nanos(time)));
+            }
+        }
+        Ok(())
     }
 
     /// A buffer to read back through, of at least this many bytes.
@@ -270,6 +368,9 @@ impl Engine for GpuEngine {
             self.check()?;
         }
         self.queue.write_buffer(&self.params, 0, &self.scratch);
+        if self.profile.is_some() {
+            return self.run_timed(label, calls);
+        }
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) });
         encoder.push_debug_group(label);
         {
@@ -279,13 +380,7 @@ impl Engine for GpuEngine {
             let mut pass =
                 encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(label), timestamp_writes: None });
             for (i, call) in calls.iter().enumerate() {
-                let pipeline = &self.pipelines[&key(call.kernel)];
-                let [x, y, z] = call.groups();
-                pass.push_debug_group(call.kernel.name);
-                pass.set_pipeline(pipeline.compute());
-                pass.set_bind_group(0, pipeline.bind_group(&call.regions), &[(i * SLOT) as u32]);
-                pass.dispatch_workgroups(x, y, z);
-                pass.pop_debug_group();
+                self.dispatch(&mut pass, i, call);
             }
         }
         encoder.pop_debug_group();
@@ -316,6 +411,16 @@ impl Engine for GpuEngine {
         let bytes = 4 * region.len as u64;
         self.reads.insert(self.reads_begun, Read { staging, bytes, submission, mapped });
         Ok(PendingRead(self.reads_begun))
+    }
+
+    fn profile(&mut self, on: bool) -> Result<Vec<Span>> {
+        let next = on.then(|| Profiling { epoch: Instant::now(), first: None, spans: Vec::new() });
+        let before = std::mem::replace(&mut self.profile, next);
+        Ok(before.map(|profiling| profiling.spans).unwrap_or_default())
+    }
+
+    fn ceilings(&mut self) -> Result<Ceilings> {
+        measure(self)
     }
 
     fn collect(&mut self, pending: &PendingRead, wait: bool) -> Result<Option<Vec<u32>>> {
@@ -351,6 +456,10 @@ impl Engine for GpuEngine {
 
 fn key(kernel: &'static Kernel) -> usize {
     std::ptr::from_ref(kernel).addr()
+}
+
+fn span(call: &Call, list: &Arc<str>, start: Duration, time: Duration) -> Span {
+    Span { kernel: call.kernel.name, list: list.clone(), start, time, work: call.work() }
 }
 
 fn params_buffer(device: &wgpu::Device, slots: usize) -> wgpu::Buffer {

@@ -7,10 +7,12 @@ pub mod adapter;
 pub mod cpu;
 pub mod gpu;
 mod pipeline;
+mod profile;
 pub mod split;
 
 pub use adapter::{AdapterKind, AdapterSummary, adapters};
 pub use pipeline::Checks;
+pub use profile::{Ceilings, Span};
 pub use split::{First, Split};
 
 /// What an engine runs on, for the log and the run's record.
@@ -61,6 +63,12 @@ pub trait Engine {
 
     /// Begins to read a region as it is after all calls given so far, without waiting.
     fn read_later(&mut self, region: Region) -> Result<PendingRead>;
+
+    /// Begins (or ends) to time each call; gives what was timed since it began.
+    fn profile(&mut self, on: bool) -> Result<Vec<Span>>;
+
+    /// Measures what this engine can do at best; takes a moment.
+    fn ceilings(&mut self) -> Result<Ceilings>;
 
     /// The elements of a read begun earlier; `None` where it is not done and `wait` is false.
     fn collect(&mut self, pending: &PendingRead, wait: bool) -> Result<Option<Vec<u32>>>;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::cpu::CpuEngine;
 use super::gpu::GpuEngine;
-use super::{Description, Engine, PendingRead};
+use super::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Access, BufferId, Call, Region};
 
@@ -167,6 +167,16 @@ impl Engine for SplitEngine {
         self.reads_begun += 1;
         self.reads.insert(self.reads_begun, (home, pending));
         Ok(PendingRead(self.reads_begun))
+    }
+
+    fn profile(&mut self, on: bool) -> Result<Vec<Span>> {
+        let mut spans = self.cpu.profile(on)?;
+        spans.extend(self.gpu.profile(on)?);
+        Ok(spans)
+    }
+
+    fn ceilings(&mut self) -> Result<Ceilings> {
+        self.gpu.ceilings()
     }
 
     fn collect(&mut self, pending: &PendingRead, wait: bool) -> Result<Option<Vec<u32>>> {

@@ -42,6 +42,7 @@ kernel! {
         /// `[elements]`
         second_moment: write f32,
     }
+    work |_s| [elements * (slices + 12.0), elements * (slices + 6.0)]
     groups |p| fold(p.elements.div_ceil(256))
 }
 

@@ -39,6 +39,7 @@ kernel! {
         /// `[items, dim]`
         second_moment: write f32,
     }
+    work |_s| [10.0 * rows * dim, rows * (6.0 * dim + 2.0)]
     groups |p| fold((p.rows * p.dim).div_ceil(256))
 }
 

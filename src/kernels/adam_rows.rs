@@ -31,6 +31,7 @@ kernel! {
         /// The last step each row was updated for, `[items]`
         updated: write u32,
     }
+    work |_s| [12.0 * rows * dim, rows * (7.0 * dim + 2.0)]
     groups |p| fold((p.rows * p.dim).div_ceil(256))
 }
 

@@ -34,6 +34,7 @@ kernel! {
         /// `[sequences, intentions, dim]`
         total: write f32,
     }
+    work |s| [3.0 * s.tokens * intentions * dim, s.tokens * (dim + intentions + 1.0) + sequences * intentions * dim]
     groups |p| fold(p.sequences)
 }
 

@@ -27,6 +27,7 @@ kernel! {
         /// `[tokens]`
         dweight: write f32,
     }
+    work |s| [4.0 * s.tokens * intentions * dim, s.tokens * ((2.0 + accumulate) * dim + 2.0 * intentions + 2.0) + sequences * intentions * dim]
     groups |p| fold(p.sequences)
 }
 

@@ -42,6 +42,7 @@ kernel! {
         /// ln(sum(exp(scores))) of each query, `[tokens]`
         log_sum: write f32,
     }
+    work |s| [s.pairs * (4.0 * dim + 6.0) + 3.0 * s.tokens * dim, s.tokens * (6.0 * dim + 1.0) + sequences]
     groups |p| {
         let [x, y, _] = super::fold(p.sequences);
         [x, y, p.length.div_ceil(8)]

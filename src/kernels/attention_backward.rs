@@ -39,6 +39,7 @@ kernel! {
         /// `[tokens, 3, dim]`
         dqkv: write f32,
     }
+    work |s| [s.pairs * (10.0 * dim + 6.0) + 3.0 * s.tokens * dim, s.tokens * (8.0 * dim + 1.0) + sequences]
     groups |p| {
         let [x, y, _] = super::fold(p.sequences);
         [x, y, p.length.div_ceil(8)]

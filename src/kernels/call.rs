@@ -60,6 +60,23 @@ pub struct Binding {
     pub scalar: Scalar,
 }
 
+/// The least that a call has to do.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Work {
+    /// Floating-point operations; a division, root, exponential or logarithm is one.
+    pub flops: f64,
+    /// Bytes of everything that is read or written, once.
+    pub bytes: f64,
+}
+
+/// What the sequences of a batch come to, which the parameters of kernels over sequences do not tell.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Ragged {
+    pub tokens: f64,
+    /// Pairs of a token and one that is not after it in its sequence.
+    pub pairs: f64,
+}
+
 /// A kernel: the shader, what it is bound to, and its twin. Binding 0 of group 0 is the uniform `params`, binding
 /// `i + 1` is `bindings[i]`; the entry point is `main`.
 pub struct Kernel {
@@ -72,6 +89,8 @@ pub struct Kernel {
     pub bindings: &'static [Binding],
     /// Workgroups to dispatch for these parameters (as bytes).
     pub groups: fn(&[u8]) -> [u32; 3],
+    /// The least to do for these parameters (as bytes) and sequences.
+    pub work: fn(&[u8], &Ragged) -> Work,
     /// Computes the same on the CPU.
     pub twin: fn(&mut Arguments<'_>),
 }
@@ -83,6 +102,8 @@ pub struct Call {
     /// The parameters' bytes, 4 each.
     pub params: Vec<u8>,
     pub regions: Vec<Region>,
+    /// For [`Call::work`] alone; zeros where nobody asks.
+    pub ragged: Ragged,
 }
 
 impl Call {
@@ -111,12 +132,17 @@ impl Call {
                 }
             }
         }
-        Call { kernel, params: params.to_vec(), regions }
+        Call { kernel, params: params.to_vec(), regions, ragged: Ragged::default() }
     }
 
     /// Workgroups to dispatch.
     pub fn groups(&self) -> [u32; 3] {
         (self.kernel.groups)(&self.params)
+    }
+
+    /// The least to do, for profiles.
+    pub fn work(&self) -> Work {
+        (self.kernel.work)(&self.params, &self.ragged)
     }
 }
 

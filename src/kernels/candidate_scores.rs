@@ -26,6 +26,7 @@ kernel! {
         /// `[sequences, candidates]`
         intention: write u32,
     }
+    work |_s| [2.0 * sequences * candidates * intentions * dim, sequences * (intentions * dim + candidates * (dim + 3.0))]
     groups |p| super::fold((p.sequences * p.candidates).div_ceil(64))
 }
 

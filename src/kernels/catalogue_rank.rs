@@ -40,6 +40,7 @@ kernel! {
         /// `[sequences]`
         rank: write u32,
     }
+    work |_s| [2.0 * sequences * intentions * items * dim, (sequences * intentions + items) * dim + 3.0 * sequences]
     groups |p| [p.sequences.div_ceil(32 / p.intentions), p.items.div_ceil(ITEMS_A_GROUP), 1]
 }
 

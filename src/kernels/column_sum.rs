@@ -21,6 +21,7 @@ kernel! {
         /// `[columns]` in each slice
         gradient: write f32,
     }
+    work |_s| [rows * columns, (rows + slices) * columns]
     groups |p| [p.columns.div_ceil(64), p.slices, 1]
 }
 

@@ -32,6 +32,7 @@ kernel! {
         /// Largest score, and ln(sum(exp(score - largest))): `[rows, 2]`
         normaliser: write f32,
     }
+    work |_s| [rows * candidates * (2.0 * dim + 4.0), (rows + candidates) * dim + 2.0 * rows]
     groups |p| super::fold(p.rows.div_ceil(32))
 }
 

@@ -33,6 +33,7 @@ kernel! {
         /// `[candidates, dim]`
         dcandidate: write f32,
     }
+    work |_s| [rows * candidates * (4.0 * dim + 4.0), (rows + 2.0 * candidates) * dim + 4.0 * rows]
     groups |p| [p.candidates.div_ceil(32), p.dim.div_ceil(64), 1]
 }
 

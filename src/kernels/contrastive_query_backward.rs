@@ -37,6 +37,7 @@ kernel! {
         /// `[rows, dim]`
         dquery: write f32,
     }
+    work |_s| [rows * candidates * (4.0 * dim + 4.0), ((2.0 + accumulate) * rows + candidates) * dim + 4.0 * rows]
     groups |p| [p.rows.div_ceil(32), p.dim.div_ceil(64), 1]
 }
 

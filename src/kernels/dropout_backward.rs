@@ -15,6 +15,7 @@ kernel! {
         /// `[elements]`
         dx: write f32,
     }
+    work |_s| [elements, 2.0 * elements]
     groups |p| fold(p.elements.div_ceil(256))
 }
 

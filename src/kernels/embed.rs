@@ -29,6 +29,7 @@ kernel! {
         /// `[tokens, dim]`
         x: write f32,
     }
+    work |_s| [3.0 * tokens * dim, tokens * (2.0 * dim + 2.0)]
     groups |p| fold((p.tokens * p.dim).div_ceil(256))
 }
 

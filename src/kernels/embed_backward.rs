@@ -38,6 +38,7 @@ kernel! {
         /// `[rows, dim]`
         gradient: write f32,
     }
+    work |_s| [2.0 * tokens * dim, (tokens + 2.0 * rows) * dim + tokens + 2.0 * rows]
     groups |p| fold((p.rows * p.dim).div_ceil(256))
 }
 

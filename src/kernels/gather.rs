@@ -14,6 +14,7 @@ kernel! {
         /// `[rows, dim]`
         out: write f32,
     }
+    work |_s| [0.0, rows * (2.0 * dim + 1.0)]
     groups |p| fold((p.rows * p.dim).div_ceil(256))
 }
 

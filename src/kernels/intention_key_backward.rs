@@ -33,6 +33,7 @@ kernel! {
         /// `[sequences, dim]`
         dquery: write f32,
     }
+    work |s| [6.0 * s.tokens * dim, s.tokens * (4.0 * dim + 1.0) + 2.0 * sequences * dim]
     groups |p| fold(p.sequences)
 }
 

@@ -23,6 +23,7 @@ kernel! {
         /// p_i, `[tokens]`
         weight: write f32,
     }
+    work |s| [s.tokens * (2.0 * dim + 4.0), s.tokens * (dim + 1.0) + sequences * dim]
     groups |p| fold(p.sequences)
 }
 

@@ -18,6 +18,7 @@ kernel! {
         /// `[tokens]`
         dscore: write f32,
     }
+    work |s| [4.0 * s.tokens, 3.0 * s.tokens + sequences]
     groups |p| fold(p.sequences)
 }
 

@@ -21,6 +21,7 @@ kernel! {
         /// mean and 1 / sqrt(variance + epsilon), `[rows, 2]`
         stats: write f32,
     }
+    work |_s| [8.0 * rows * dim, rows * (2.0 * dim + 2.0)]
     groups |p| fold(p.rows.div_ceil(16))
 }
 

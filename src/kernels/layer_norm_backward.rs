@@ -20,6 +20,7 @@ kernel! {
         /// `[rows, dim]`
         dx: write f32,
     }
+    work |_s| [12.0 * rows * dim, rows * ((3.0 + accumulate) * dim + 2.0)]
     groups |p| fold(p.rows.div_ceil(16))
 }
 

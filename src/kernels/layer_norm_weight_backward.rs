@@ -18,6 +18,7 @@ kernel! {
         /// weight, then bias: `[2, dim]` in each slice
         gradient: write f32,
     }
+    work |_s| [5.0 * rows * dim, rows * (2.0 * dim + 2.0) + 2.0 * slices * dim]
     groups |p| [p.dim.div_ceil(64), p.slices, 1]
 }
 

@@ -32,6 +32,7 @@ kernel! {
         /// `[rows, outer]`
         y: write f32,
     }
+    work |_s| [2.0 * rows * outer * (inner + 1.0), rows * (inner + (1.0 + residual) * outer) + (inner + 1.0) * outer]
     groups |p| [p.rows.div_ceil(64), p.outer.div_ceil(64), 1]
 }
 

@@ -28,6 +28,7 @@ kernel! {
         /// `[rows, inner]`
         dx: write f32,
     }
+    work |_s| [2.0 * rows * inner * outer, rows * (outer + (1.0 + accumulate + gate) * inner) + inner * outer]
     groups |p| [p.rows.div_ceil(64), p.inner.div_ceil(64), 1]
 }
 

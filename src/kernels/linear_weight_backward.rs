@@ -24,6 +24,7 @@ kernel! {
         /// dW `[outer, inner]`, then db `[outer]`, in each slice
         gradient: write f32,
     }
+    work |_s| [2.0 * rows * outer * (inner + 1.0), rows * (inner + outer) + slices * (inner + 1.0) * outer]
     groups |p| [p.outer.div_ceil(64), p.inner.div_ceil(64), p.slices]
 }
 

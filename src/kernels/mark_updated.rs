@@ -16,6 +16,7 @@ kernel! {
         /// The last step each row was updated for, `[items]`
         updated: write u32,
     }
+    work |_s| [0.0, 2.0 * rows]
     groups |p| fold(p.rows.div_ceil(256))
 }
 

@@ -180,6 +180,12 @@ fn small_matmul<R: Real>(out: &mut [R], row: usize, add: bool, factor: R, a: Mat
     }
 }
 
+/// out = a b of square matrices, as a measure of what matrix products can reach.
+pub fn square_product(out: &mut [f32], a: &[f32], b: &[f32], side: usize) {
+    let [a, b] = [a, b].map(|data| Matrix::new(data, side, side, side));
+    matmul(out, side, false, 1.0, a, b);
+}
+
 /// out = factor * a b (or out += factor * a b, where `add`), on the calling thread; rows of `out` are `row` apart.
 pub fn matmul<R: Real>(out: &mut [R], row: usize, add: bool, factor: R, a: Matrix<R>, b: Matrix<R>) {
     let (m, n, k) = (a.rows, b.columns, a.columns);

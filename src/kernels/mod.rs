@@ -19,11 +19,11 @@ use std::fmt;
 mod call;
 pub mod dropout;
 mod math;
-mod parallel;
+pub(crate) mod parallel;
 mod registry;
 
-pub use call::{Access, Arguments, Binding, BufferId, Call, Element, Kernel, Region, Scalar};
-pub use math::Real;
+pub use call::{Access, Arguments, Binding, BufferId, Call, Element, Kernel, Ragged, Region, Scalar, Work};
+pub use math::{Real, square_product};
 pub use registry::{KERNELS, find};
 
 /// "No row": what an index binding holds where nothing is meant.
@@ -53,13 +53,15 @@ pub fn slice_rows(rows: usize, slices: usize, slice: usize) -> std::ops::Range<u
 }
 
 /// Declares a kernel: its parameters (a uniform struct, field for field the shader's `Params`), its storage bindings in
-/// the shader's order, and the workgroups it is dispatched with. The module's `twin` is picked up by name.
+/// the shader's order, its [`Work`] (floating-point operations and elements, from the parameters by name and a [`Ragged`]),
+/// and the workgroups it is dispatched with. The module's `twin` is picked up by name.
 macro_rules! kernel {
     (
         $(#[$meta:meta])*
         $name:literal
         params { $($(#[$pmeta:meta])* $param:ident: $pty:ident),* $(,)? }
         bindings { $($(#[$bmeta:meta])* $field:ident: $access:ident $ty:ty),* $(,)? }
+        work |$s:ident| [$flops:expr, $elements:expr]
         groups |$p:ident| $groups:expr
     ) => {
         /// Parameters, mirrored by the shader's `Params`.
@@ -81,6 +83,13 @@ macro_rules! kernel {
                 scalar: <$ty as $crate::kernels::Element>::SCALAR,
             }),*],
             groups: |bytes| { let $p: Params = bytemuck::pod_read_unaligned(bytes); $groups },
+            // Every parameter as an f64 of its name.
+            #[allow(unused_variables)]
+            work: |bytes, $s| {
+                let params: Params = bytemuck::pod_read_unaligned(bytes);
+                $(let $param = f64::from(params.$param);)*
+                $crate::kernels::Work { flops: $flops, bytes: 4.0 * ($elements) }
+            },
             twin: |arguments| {
                 let params: Params = arguments.params();
                 twin(&params, $(arguments.$access::<$ty>()),*)

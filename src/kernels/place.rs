@@ -27,6 +27,7 @@ kernel! {
         /// `[sequences, dim]`
         query: write f32,
     }
+    work |_s| [2.0 * tokens * dim, tokens * (2.0 * dim + 2.0)]
     groups |p| fold((p.tokens * p.dim).div_ceil(256))
 }
 

@@ -20,6 +20,7 @@ kernel! {
         /// `[tokens, dim]`
         dz: write f32,
     }
+    work |_s| [tokens * dim, tokens * ((2.0 + accumulate) * dim + 1.0)]
     groups |p| fold((p.tokens * p.dim).div_ceil(256))
 }
 

@@ -28,6 +28,7 @@ kernel! {
         /// `[positions, dim]` in each slice
         gradient: write f32,
     }
+    work |s| [s.tokens * dim, s.tokens * (dim + 1.0) + slices * positions * dim]
     groups |p| fold((p.slices * p.positions * p.dim).div_ceil(256))
 }
 

@@ -22,6 +22,7 @@ kernel! {
         /// p_{k|i}, `[tokens, intentions]`
         cluster: write f32,
     }
+    work |_s| [tokens * intentions * (2.0 * dim + 4.0), tokens * (dim + intentions) + intentions * dim]
     groups |p| fold(p.tokens.div_ceil(64))
 }
 

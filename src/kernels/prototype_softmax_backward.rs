@@ -26,6 +26,7 @@ kernel! {
         /// `[tokens, dim]`
         dtoken: write f32,
     }
+    work |_s| [tokens * intentions * (2.0 * dim + 4.0), tokens * (dim + 3.0 * intentions) + intentions * dim]
     groups |p| fold(p.tokens.div_ceil(64))
 }
 

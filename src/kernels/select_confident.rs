@@ -21,6 +21,7 @@ kernel! {
         /// The row itself where kept, else NONE: `[rows]`
         positive: write u32,
     }
+    work |_s| [4.0 * rows, 3.0 * rows]
     groups |_p| [1, 1, 1]
 }
 

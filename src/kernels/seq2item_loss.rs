@@ -33,6 +33,7 @@ kernel! {
         /// The row (example * intentions + k) with the best score of each candidate, `[candidates]`
         positive: write u32,
     }
+    work |_s| [2.0 * examples * intentions * dim, examples * ((intentions + 1.0) * dim + 4.0 * intentions)]
     groups |p| fold(p.examples.div_ceil(64))
 }
 

@@ -26,6 +26,7 @@ kernel! {
         /// `[rows]`
         loss: write f32,
     }
+    work |_s| [2.0 * rows * dim, rows * (2.0 * dim + 3.0)]
     groups |p| fold(p.rows.div_ceil(64))
 }
 

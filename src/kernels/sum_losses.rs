@@ -25,6 +25,7 @@ kernel! {
         /// `[slots, 4]`
         sums: write f32,
     }
+    work |_s| [examples + 2.0 * pairs, examples + 2.0 * pairs]
     groups |_p| [1, 1, 1]
 }
 

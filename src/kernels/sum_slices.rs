@@ -14,6 +14,7 @@ kernel! {
         /// `[elements]`
         sum: write f32,
     }
+    work |_s| [elements * slices, elements * (slices + 1.0)]
     groups |p| fold(p.elements.div_ceil(256))
 }
 

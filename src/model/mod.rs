@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::data::batch::{Batch, Packed};
-use crate::engine::{Description, Engine, PendingRead};
+use crate::engine::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
 use crate::kernels::sum_losses::SLOT;
 use crate::kernels::{Call, Region, sum_slices};
@@ -219,11 +219,28 @@ impl Model {
         self.buffers.named(name).map(|region| self.engine.read(region)).transpose()
     }
 
+    /// Begins (or ends) to time kernel calls; gives what was timed since it began.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn profile(&mut self, on: bool) -> Result<Vec<Span>> {
+        self.engine.profile(on)
+    }
+
+    /// What the engine can do at best; takes a moment.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn ceilings(&mut self) -> Result<Ceilings> {
+        self.engine.ceilings()
+    }
+
     /// The calls of one training step.
     fn program(&self, batch: &Batch) -> Result<Vec<Call>> {
         let labelled = if self.hyper.with_labels() { 2 } else { 1 };
         let counts = Counts {
             tokens: batch.sequences.tokens(),
+            pairs: batch.sequences.pairs(),
             sequences: batch.sequences.sequences(),
             inputs: batch.examples,
             candidates: batch.targets.len(),

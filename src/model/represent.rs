@@ -101,7 +101,13 @@ impl Model {
     /// Writes sequences (all with the inputs' beta) to the device and gives the calls that encode them, then `more`.
     fn forward(&mut self, sequences: &Packed, more: impl FnOnce(&mut Program)) -> Result<Vec<Call>> {
         let n = sequences.sequences();
-        let counts = Counts { tokens: sequences.tokens(), sequences: n, inputs: n, ..Counts::default() };
+        let counts = Counts {
+            tokens: sequences.tokens(),
+            pairs: sequences.pairs(),
+            sequences: n,
+            inputs: n,
+            ..Counts::default()
+        };
         self.fits(counts)?;
         self.catch_up()?;
         self.write_sequences(sequences)?;

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Evaluator, Protocol};
 use crate::intentions::recovery;
 use crate::model::{AdamState, Model, Tensors, initial_parameters, parameter_shapes};
+use crate::profile::Profiler;
 use crate::run::Run;
 use crate::settings::{Every, Settings};
 
@@ -35,6 +36,7 @@ pub struct Ready<'a> {
     data: &'a Dataset,
     model: Model,
     validation: [Evaluator; 2],
+    profiler: Option<Profiler>,
 }
 
 impl<'a> Ready<'a> {
@@ -44,7 +46,12 @@ impl<'a> Ready<'a> {
         sampler(settings, data, &Progress::default())?;
         let validation = evaluators(settings, data, Part::Validation)?;
         let model = Model::new(engine, settings.shape(data.split.counts().items), settings.hyper())?;
-        Ok(Ready { settings, data, model, validation })
+        Ok(Ready { settings, data, model, validation, profiler: None })
+    }
+
+    /// Profiles some of the run's steps and tells of it ([`News::Profiled`]).
+    pub fn profile(self, profiler: Profiler) -> Self {
+        Ready { profiler: Some(profiler), ..self }
     }
 
     /// Trains, validates, tests; from the beginning, or from where a checkpoint was saved. Going on ends with the bits
@@ -83,6 +90,7 @@ struct Trainer<'a> {
     /// Batches of an epoch in this phase, and the thread that packs them.
     batches: u64,
     prefetch: Prefetch,
+    profiler: Option<Profiler>,
     /// When training time last began to run.
     clock: Option<Instant>,
     /// Whether the model is what `progress` says: not while other parameters are tested.
@@ -96,7 +104,7 @@ impl<'a> Trainer<'a> {
         resume: Option<(Checkpoint, Resume)>,
         observer: &'a mut dyn Observer,
     ) -> Result<Self> {
-        let Ready { settings, data, mut model, validation } = ready;
+        let Ready { settings, data, mut model, validation, profiler } = ready;
         let (record, shape) = (data.record(), model.shape());
         let fresh = resume.is_none();
         let progress = match resume {
@@ -137,6 +145,7 @@ impl<'a> Trainer<'a> {
             progress,
             batches,
             prefetch,
+            profiler,
             clock: None,
             current: true,
         };
@@ -198,10 +207,22 @@ impl<'a> Trainer<'a> {
         self.model.step(&prepared.batch)?;
         self.progress.step += 1;
         self.progress.sampler = prepared.after;
+        self.profile(false)?;
         for losses in self.model.take_losses(false)? {
             self.progress.sums.add(&losses);
         }
         self.tell_step();
+        Ok(())
+    }
+
+    /// Hands the profiler this step, or the end of all steps.
+    fn profile(&mut self, end: bool) -> Result<()> {
+        let Some(profiler) = &mut self.profiler else { return Ok(()) };
+        let profile = if end { profiler.finish(&mut self.model)? } else { profiler.stepped(&mut self.model)? };
+        if let Some(profile) = profile {
+            self.profiler = None;
+            self.observer.tell(News::Profiled(&profile));
+        }
         Ok(())
     }
 
@@ -251,6 +272,9 @@ impl<'a> Trainer<'a> {
     /// Validates where it is due, and records the epoch; or what there is of it where the steps have come to an end.
     fn close_epoch(&mut self) -> Result<()> {
         self.pause()?;
+        if self.done() {
+            self.profile(true)?;
+        }
         let valid = if self.validation_due() {
             // An evaluation takes long and is not interrupted: whoever ends the program meanwhile loses nothing.
             self.save_last()?;

@@ -8,6 +8,7 @@ use crate::data::split::Part;
 use crate::engine::Description;
 use crate::evaluate::{Evaluation, Protocol};
 use crate::intentions::Recovery;
+use crate::profile::Profile;
 use crate::settings::Settings;
 
 /// Follows a run, and may stop it.
@@ -34,6 +35,8 @@ pub enum News<'a> {
         users: usize,
     },
     Epoch(&'a Epoch),
+    /// Some steps were profiled.
+    Profiled(&'a Profile),
     /// A validation inside an epoch.
     Validated {
         epoch: u64,

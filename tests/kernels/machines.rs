@@ -127,6 +127,7 @@ macro_rules! folded {
                     let [x, y, z] = (KERNEL.groups)(params);
                     [(x * y).div_ceil(3), 3, z]
                 },
+                work: KERNEL.work,
                 twin: KERNEL.twin,
             };
             &FOLDED

@@ -14,6 +14,8 @@ use crate::kernels::*;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub tokens: usize,
+    /// Of a token and one that is not after it in its sequence.
+    pub pairs: usize,
     /// Inputs, then labels.
     pub sequences: usize,
     /// Sequences that get the inputs' beta: the examples of a batch.
@@ -109,7 +111,8 @@ impl Program<'_> {
         if blocks == 0 { self.buffers.embedded } else { self.buffers.blocks[blocks - 1].out }
     }
 
-    fn push(&mut self, call: Call) {
+    fn push(&mut self, mut call: Call) {
+        call.ragged = Ragged { tokens: self.counts.tokens as f64, pairs: self.counts.pairs as f64 };
         self.calls.push(call);
     }
 
