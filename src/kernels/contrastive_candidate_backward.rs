@@ -2,6 +2,7 @@
 
 use multiversion::multiversion;
 
+use super::contrastive_query_backward::{ActiveRows, gather};
 use super::{Real, math, parallel};
 
 /// Candidates of a block in the twin.
@@ -47,11 +48,19 @@ pub fn twin<R: Real>(
     positive: &[u32],
     dcandidate: &mut [R],
 ) {
-    let (dim, rows) = (p.dim as usize, p.rows as usize);
-    let query = math::Matrix::new(&query[..rows * dim], rows, dim, dim);
-    let peak: Vec<R> = normaliser[..2 * rows].iter().copied().step_by(2).collect();
-    let log: Vec<R> = normaliser[..2 * rows].iter().copied().skip(1).step_by(2).collect();
-    let own = &mut dcandidate[p.first_candidate as usize * dim..][..p.candidates as usize * dim];
+    let (dim, candidates) = (p.dim as usize, p.candidates as usize);
+    let active = ActiveRows::new(&weight[..p.rows as usize], &positive[..candidates]);
+    let rows = active.rows().len();
+    let own = &mut dcandidate[p.first_candidate as usize * dim..][..candidates * dim];
+    if rows == 0 {
+        return own.fill(R::zero());
+    }
+    let query = gather(query, dim, active.rows());
+    let query = math::Matrix::new(&query, rows, dim, dim);
+    let of_rows = |value: &dyn Fn(usize) -> R| active.rows().iter().map(|&row| value(row)).collect::<Vec<R>>();
+    let peak = of_rows(&|row| normaliser[2 * row]);
+    let log = of_rows(&|row| normaliser[2 * row + 1]);
+    let weight = of_rows(&|row| weight[row]);
     let candidate = &candidate[p.first_candidate as usize * dim..];
     parallel::chunks(own, dim, BLOCK, |first, dcandidate| {
         let n = dcandidate.len() / dim;
@@ -59,9 +68,9 @@ pub fn twin<R: Real>(
         let mut shares = vec![R::zero(); n * rows];
         math::matmul(&mut shares, rows, false, R::of(p.scale), candidate, query.t());
         for (c, row) in shares.chunks_exact_mut(rows).enumerate() {
-            shares_of_candidate(row, &peak, &log, weight);
-            if let Some(share) = row.get_mut(positive[first + c] as usize) {
-                *share -= R::one();
+            shares_of_candidate(row, &peak, &log, &weight);
+            if let Some(place) = active.place(positive[first + c]) {
+                row[place] -= R::one();
             }
         }
         let shares = math::Matrix::new(&shares, n, rows, rows);
