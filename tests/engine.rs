@@ -21,8 +21,8 @@ fn engines() -> Vec<(String, Box<dyn Engine>)> {
             choice: EngineChoice::Gpu,
             adapter: Some(adapter.name.clone()),
             threads: 2,
-            split: None,
             checks,
+            ..Default::default()
         };
         for checks in [Checks::Checked, Checks::Unchecked] {
             requests.push((format!("{} {checks:?}", adapter.name), gpu(checks)));

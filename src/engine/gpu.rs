@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use wgpu::{BufferUsages, PollType, SubmissionIndex};
 
-use super::adapter::AdapterSummary;
-use super::pipeline::{Checks, Pipeline};
+use super::adapter::{AdapterKind, AdapterSummary};
+use super::pipeline::{Checks, EntryPoint, Pipeline};
 use super::profile::measure;
 use super::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
@@ -38,9 +38,10 @@ pub struct GpuEngine {
     queue: wgpu::Queue,
     adapter: AdapterSummary,
     checks: Checks,
+    /// Whether kernels' entry points `serial` are taken.
+    serial: bool,
     buffers: Vec<Allocation>,
-    /// By the kernel's address: a test may hand in another kernel of the same name.
-    pipelines: HashMap<usize, Pipeline>,
+    pipelines: HashMap<PipelineKey, Pipeline>,
     /// Slots of parameters.
     params: wgpu::Buffer,
     scratch: Vec<u8>,
@@ -86,7 +87,7 @@ impl GpuEngine {
     ///
     /// # Errors
     /// Where the adapter gives no device.
-    pub fn new(adapter: &wgpu::Adapter, checks: Checks) -> Result<Self> {
+    pub fn new(adapter: &wgpu::Adapter, checks: Checks, entry_point: EntryPoint) -> Result<Self> {
         let summary = AdapterSummary::new(&adapter.get_info());
         let has = adapter.limits();
         // WebGPU's defaults, so that a kernel that runs here runs everywhere; only buffers may be as large as they can.
@@ -125,11 +126,17 @@ impl GpuEngine {
             );
         }));
         let params = params_buffer(&device, 128);
+        let serial = match entry_point {
+            EntryPoint::ByAdapter => summary.kind == AdapterKind::Software,
+            EntryPoint::Main => false,
+            EntryPoint::Serial => true,
+        };
         Ok(GpuEngine {
             device,
             queue,
             adapter: summary,
             checks,
+            serial,
             buffers: Vec::new(),
             pipelines: HashMap::new(),
             params,
@@ -178,8 +185,8 @@ impl GpuEngine {
 
     /// Records a call whose parameters are in this slot.
     fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, slot: usize, call: &Call) {
-        let pipeline = &self.pipelines[&key(call.kernel)];
-        let [x, y, z] = call.groups();
+        let (entry, [x, y, z]) = call.kernel.entry(&call.params, self.serial);
+        let pipeline = &self.pipelines[&key(call.kernel, entry)];
         pass.push_debug_group(call.kernel.name);
         pass.set_pipeline(pipeline.compute());
         pass.set_bind_group(0, pipeline.bind_group(&call.regions), &[(slot * SLOT) as u32]);
@@ -359,9 +366,10 @@ impl Engine for GpuEngine {
             slot[..call.params.len()].copy_from_slice(&call.params);
         }
         for call in calls {
-            let pipeline = match self.pipelines.entry(key(call.kernel)) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(Pipeline::new(&self.device, call.kernel, self.checks)),
+            let (entry, _) = call.kernel.entry(&call.params, self.serial);
+            let pipeline = match self.pipelines.entry(key(call.kernel, entry)) {
+                Entry::Occupied(made) => made.into_mut(),
+                Entry::Vacant(place) => place.insert(Pipeline::new(&self.device, call.kernel, entry, self.checks)),
             };
             let buffer = |id: BufferId| &self.buffers[id.0].buffer;
             pipeline.bind(&self.device, &call.regions, &self.params, buffer);
@@ -454,8 +462,11 @@ impl Engine for GpuEngine {
     }
 }
 
-fn key(kernel: &'static Kernel) -> usize {
-    std::ptr::from_ref(kernel).addr()
+/// The kernel's address (a test may hand in another kernel of the same name) and the entry point.
+type PipelineKey = (usize, &'static str);
+
+fn key(kernel: &'static Kernel, entry: &'static str) -> PipelineKey {
+    (std::ptr::from_ref(kernel).addr(), entry)
 }
 
 fn span(call: &Call, list: &Arc<str>, start: Duration, time: Duration) -> Span {
@@ -479,7 +490,7 @@ mod tests {
 
     fn engine() -> GpuEngine {
         let adapter = adapter::choose(EngineChoice::Gpu, None).unwrap().unwrap();
-        GpuEngine::new(&adapter, Checks::Checked).unwrap()
+        GpuEngine::new(&adapter, Checks::Checked, EntryPoint::ByAdapter).unwrap()
     }
 
     fn region(engine: &mut GpuEngine, name: &str, len: usize) -> Region {

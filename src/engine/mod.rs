@@ -11,7 +11,7 @@ mod profile;
 pub mod split;
 
 pub use adapter::{AdapterKind, AdapterSummary, adapters};
-pub use pipeline::Checks;
+pub use pipeline::{Checks, EntryPoint};
 pub use profile::{Ceilings, Span};
 pub use split::{First, Split};
 
@@ -99,6 +99,7 @@ pub struct EngineRequest {
     /// Debugging: run a part of the kernels on the CPU and the rest on the GPU.
     pub split: Option<Split>,
     pub checks: Checks,
+    pub entry_point: EntryPoint,
 }
 
 /// The engine that was asked for.
@@ -107,13 +108,13 @@ pub struct EngineRequest {
 /// Where no adapter is as asked for (the message lists those there are, or says what to install), the settings
 /// contradict each other, or the device or the threads cannot be had.
 pub fn open(request: &EngineRequest) -> Result<Box<dyn Engine>> {
-    let EngineRequest { choice, adapter, threads, split, checks } = request;
+    let EngineRequest { choice, adapter, threads, split, checks, entry_point } = request;
     if let (EngineChoice::Cpu, Some(name)) = (choice, adapter) {
         return Err(Error::Setting(format!("--engine cpu takes no adapter: leave out --adapter {name}")));
     }
     let Some(split) = split else {
         return Ok(match adapter::choose(*choice, adapter.as_deref())? {
-            Some(adapter) => Box::new(gpu::GpuEngine::new(&adapter, *checks)?),
+            Some(adapter) => Box::new(gpu::GpuEngine::new(&adapter, *checks, *entry_point)?),
             None => Box::new(cpu::CpuEngine::new(*threads)?),
         });
     };
@@ -121,6 +122,6 @@ pub fn open(request: &EngineRequest) -> Result<Box<dyn Engine>> {
         return Err(Error::Setting(format!("--split {split} takes both engines: leave out --engine cpu")));
     }
     let adapter = adapter::choose(EngineChoice::Gpu, adapter.as_deref())?.ok_or_else(adapter::none_found)?;
-    let gpu = gpu::GpuEngine::new(&adapter, *checks)?;
+    let gpu = gpu::GpuEngine::new(&adapter, *checks, *entry_point)?;
     Ok(Box::new(split::SplitEngine::new(split.clone(), cpu::CpuEngine::new(*threads)?, gpu)))
 }

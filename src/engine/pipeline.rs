@@ -19,6 +19,16 @@ impl Default for Checks {
     }
 }
 
+/// Which entry point of a kernel is taken where it has two, see [`Kernel::entry`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EntryPoint {
+    /// `serial` on adapters that compute on the CPU, `main` on all others.
+    #[default]
+    ByAdapter,
+    Main,
+    Serial,
+}
+
 /// Everything of a kernel that is made once. All of it bears the kernel's name.
 pub(super) struct Pipeline {
     kernel: &'static Kernel,
@@ -28,8 +38,8 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Compiles the kernel. Errors go to the device.
-    pub fn new(device: &wgpu::Device, kernel: &'static Kernel, checks: Checks) -> Self {
+    /// Compiles an entry point of the kernel. Errors go to the device.
+    pub fn new(device: &wgpu::Device, kernel: &'static Kernel, entry_point: &str, checks: Checks) -> Self {
         let label = Some(kernel.name);
         let source = wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(kernel.source.into()) };
         let module = match checks {
@@ -62,7 +72,7 @@ impl Pipeline {
             label,
             layout: Some(&pipeline_layout),
             module: &module,
-            entry_point: Some("main"),
+            entry_point: Some(entry_point),
             compilation_options: wgpu::PipelineCompilationOptions {
                 zero_initialize_workgroup_memory: checks == Checks::Checked,
                 ..Default::default()

@@ -77,6 +77,9 @@ pub struct Ragged {
     pub pairs: f64,
 }
 
+/// Workgroups of a dispatch in each dimension.
+pub type Groups = [u32; 3];
+
 /// A kernel: the shader, what it is bound to, and its twin. Binding 0 of group 0 is the uniform `params`, binding
 /// `i + 1` is `bindings[i]`; the entry point is `main`.
 pub struct Kernel {
@@ -88,11 +91,28 @@ pub struct Kernel {
     pub params: &'static [(&'static str, Scalar)],
     pub bindings: &'static [Binding],
     /// Workgroups to dispatch for these parameters (as bytes).
-    pub groups: fn(&[u8]) -> [u32; 3],
+    pub groups: fn(&[u8]) -> Groups,
+    /// Workgroups of the entry point `serial`, where the shader has one: see [`Kernel::entry`].
+    pub serial: Option<fn(&[u8]) -> Option<Groups>>,
     /// The least to do for these parameters (as bytes) and sequences.
     pub work: fn(&[u8], &Ragged) -> Work,
     /// Computes the same on the CPU.
     pub twin: fn(&mut Arguments<'_>),
+}
+
+impl Kernel {
+    /// The entry point to dispatch for these parameters (as bytes), and its workgroups.
+    ///
+    /// `main` shares work in group memory, as GPUs like it. Some kernels have a second one, `serial`, for adapters that
+    /// compute on the CPU: there, group memory is no faster than any other, a barrier costs more than the work it
+    /// divides, and an invocation is best left alone with its registers. `serial` may be for some parameters only, such
+    /// as widths that are whole vectors.
+    pub fn entry(&self, params: &[u8], serial: bool) -> (&'static str, Groups) {
+        match self.serial.filter(|_| serial).and_then(|groups| groups(params)) {
+            Some(groups) => ("serial", groups),
+            None => ("main", (self.groups)(params)),
+        }
+    }
 }
 
 /// One kernel call: an element of the straight list that a training step is.
@@ -133,11 +153,6 @@ impl Call {
             }
         }
         Call { kernel, params: params.to_vec(), regions, ragged: Ragged::default() }
-    }
-
-    /// Workgroups to dispatch.
-    pub fn groups(&self) -> [u32; 3] {
-        (self.kernel.groups)(&self.params)
     }
 
     /// The least to do, for profiles.

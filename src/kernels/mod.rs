@@ -22,7 +22,7 @@ mod math;
 pub(crate) mod parallel;
 mod registry;
 
-pub use call::{Access, Arguments, Binding, BufferId, Call, Element, Kernel, Ragged, Region, Scalar, Work};
+pub use call::{Access, Arguments, Binding, BufferId, Call, Element, Groups, Kernel, Ragged, Region, Scalar, Work};
 pub use math::{Real, square_product};
 pub use registry::{KERNELS, find};
 
@@ -54,7 +54,8 @@ pub fn slice_rows(rows: usize, slices: usize, slice: usize) -> std::ops::Range<u
 
 /// Declares a kernel: its parameters (a uniform struct, field for field the shader's `Params`), its storage bindings in
 /// the shader's order, its [`Work`] (floating-point operations and elements, from the parameters by name and a [`Ragged`]),
-/// and the workgroups it is dispatched with. The module's `twin` is picked up by name.
+/// and the workgroups it is dispatched with, also those of its entry point `serial` where it has one (see
+/// [`Kernel::entry`]; `None` where the parameters are not for it). The module's `twin` is picked up by name.
 macro_rules! kernel {
     (
         $(#[$meta:meta])*
@@ -63,6 +64,7 @@ macro_rules! kernel {
         bindings { $($(#[$bmeta:meta])* $field:ident: $access:ident $ty:ty),* $(,)? }
         work |$s:ident| [$flops:expr, $elements:expr]
         groups |$p:ident| $groups:expr
+        $(; serial |$q:ident| $serial:expr)?
     ) => {
         /// Parameters, mirrored by the shader's `Params`.
         #[repr(C)]
@@ -83,6 +85,7 @@ macro_rules! kernel {
                 scalar: <$ty as $crate::kernels::Element>::SCALAR,
             }),*],
             groups: |bytes| { let $p: Params = bytemuck::pod_read_unaligned(bytes); $groups },
+            serial: $crate::kernels::serial_groups!($($q $serial)?),
             // Every parameter as an f64 of its name.
             #[allow(unused_variables)]
             work: |bytes, $s| {
@@ -102,6 +105,20 @@ macro_rules! kernel {
         }
     };
 }
+
+/// What `kernel!` makes of its `serial`, if any.
+macro_rules! serial_groups {
+    () => {
+        None
+    };
+    ($p:ident $groups:expr) => {
+        Some(|bytes| {
+            let $p: Params = bytemuck::pod_read_unaligned(bytes);
+            $groups
+        })
+    };
+}
+use serial_groups;
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

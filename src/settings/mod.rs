@@ -10,7 +10,7 @@ mod values;
 pub use values::{Every, ItemDeviation};
 
 use crate::data::batch::PositionFrom;
-use crate::engine::{Checks, EngineChoice, EngineRequest};
+use crate::engine::{Checks, EngineChoice, EngineRequest, EntryPoint};
 use crate::error::{Error, Result};
 use crate::kernels::{MAX_DIM, MAX_INTENTIONS, MAX_PAIRS};
 use crate::model::{Hyper, Shape, Variant};
@@ -202,6 +202,7 @@ impl Settings {
             threads: self.threads,
             split: text(&self.split).map(|split| split.parse()).transpose()?,
             checks: if self.checked { Checks::Checked } else { Checks::default() },
+            entry_point: EntryPoint::ByAdapter,
         })
     }
 }

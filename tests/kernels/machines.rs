@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 
-use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest};
+use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest, EntryPoint};
 use prismrec::kernels::{BufferId, Call, KERNELS, Kernel, Region};
 
 /// A call and what its buffers hold before it. Of each buffer, `region` gives the part that the kernel is bound to; the
@@ -82,7 +82,8 @@ pub static CPU: LazyLock<Machine> = LazyLock::new(|| {
     Machine::new("the twin".into(), request, KERNELS.iter().map(|kernel| (kernel.name, *kernel)).collect())
 });
 
-/// Each adapter with and without the checks of shaders, and with dispatches folded into two dimensions.
+/// Each adapter with and without the checks of shaders, with dispatches folded into two dimensions, and with both entry
+/// points of kernels that have two.
 pub static GPUS: LazyLock<Vec<Machine>> = LazyLock::new(|| {
     let adapters = engine::adapters();
     assert!(
@@ -93,15 +94,18 @@ pub static GPUS: LazyLock<Vec<Machine>> = LazyLock::new(|| {
     let mut machines = Vec::new();
     for adapter in adapters {
         println!("adapter: {adapter}");
-        for (mode, checks, kernels) in [
-            ("checked", Checks::Checked, KERNELS),
-            ("unchecked", Checks::Unchecked, KERNELS),
-            ("folded", Checks::Unchecked, FOLDED),
+        for (mode, checks, entry_point, kernels) in [
+            ("checked", Checks::Checked, EntryPoint::Main, KERNELS),
+            ("unchecked", Checks::Unchecked, EntryPoint::Main, KERNELS),
+            ("folded", Checks::Unchecked, EntryPoint::Main, FOLDED),
+            ("serial, checked", Checks::Checked, EntryPoint::Serial, KERNELS),
+            ("serial, unchecked, folded", Checks::Unchecked, EntryPoint::Serial, FOLDED),
         ] {
             let request = EngineRequest {
                 choice: EngineChoice::Gpu,
                 adapter: Some(adapter.name.clone()),
                 checks,
+                entry_point,
                 ..Default::default()
             };
             let mut by_name: HashMap<_, _> = KERNELS.iter().map(|kernel| (kernel.name, *kernel)).collect();
@@ -111,6 +115,10 @@ pub static GPUS: LazyLock<Vec<Machine>> = LazyLock::new(|| {
     }
     machines
 });
+
+fn in_three_rows([x, y, z]: [u32; 3]) -> [u32; 3] {
+    [(x * y).div_ceil(3), 3, z]
+}
 
 macro_rules! folded {
     ($($name:ident),* $(,)?) => {
@@ -123,9 +131,10 @@ macro_rules! folded {
                 source: KERNEL.source,
                 params: KERNEL.params,
                 bindings: KERNEL.bindings,
-                groups: |params| {
-                    let [x, y, z] = (KERNEL.groups)(params);
-                    [(x * y).div_ceil(3), 3, z]
+                groups: |params| in_three_rows((KERNEL.groups)(params)),
+                serial: match KERNEL.serial {
+                    Some(_) => Some(|params| KERNEL.serial.and_then(|groups| groups(params)).map(in_three_rows)),
+                    None => None,
                 },
                 work: KERNEL.work,
                 twin: KERNEL.twin,
