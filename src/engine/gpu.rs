@@ -71,9 +71,6 @@ struct Profiling {
     spans: Vec<Span>,
 }
 
-/// Timestamps that a query set holds, at most, under WebGPU's rules.
-const QUERIES: usize = 4096;
-
 struct Read {
     staging: wgpu::Buffer,
     bytes: u64,
@@ -199,6 +196,10 @@ impl GpuEngine {
     fn run_timed(&mut self, label: &str, calls: &[Call]) -> Result<()> {
         let list: Arc<str> = label.into();
         if !self.device.features().contains(TIMESTAMPS) {
+            // What is still in flight is not the first call's.
+            if let Some(last) = self.in_flight.back().cloned() {
+                self.poll(PollType::Wait { submission_index: Some(last), timeout: None })?;
+            }
             for (i, call) in calls.iter().enumerate() {
                 let began = Instant::now();
                 let mut encoder =
@@ -212,14 +213,12 @@ impl GpuEngine {
             }
             return Ok(());
         }
-        for (n, calls) in calls.chunks(QUERIES - 1).enumerate() {
-            self.run_between_timestamps(&list, n * (QUERIES - 1), calls)?;
-        }
-        Ok(())
+        self.run_between_timestamps(&list, calls)
     }
 
-    /// Runs calls, whose parameters are in the slots from `first` on, with a timestamp before each and after the last.
-    fn run_between_timestamps(&mut self, list: &Arc<str>, first: usize, calls: &[Call]) -> Result<()> {
+    /// Runs calls with a timestamp before each and after the last. A step of 32 blocks, the most there are, has far fewer
+    /// calls than the 4,096 timestamps that WebGPU allows.
+    fn run_between_timestamps(&mut self, list: &Arc<str>, calls: &[Call]) -> Result<()> {
         let label = Some("timestamps");
         let count = calls.len() as u32 + 1;
         let queries =
@@ -237,7 +236,7 @@ impl GpuEngine {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             for (i, call) in calls.iter().enumerate() {
                 pass.write_timestamp(&queries, i as u32);
-                self.dispatch(&mut pass, first + i, call);
+                self.dispatch(&mut pass, i, call);
             }
             pass.write_timestamp(&queries, calls.len() as u32);
         }

@@ -80,6 +80,9 @@ pub struct Ragged {
 /// Workgroups of a dispatch in each dimension.
 pub type Groups = [u32; 3];
 
+/// Workgroups of the entry point `serial` for parameters (as bytes); `None` where they are not for it.
+pub type SerialGroups = fn(&[u8]) -> Option<Groups>;
+
 /// A kernel: the shader, what it is bound to, and its twin. Binding 0 of group 0 is the uniform `params`, binding
 /// `i + 1` is `bindings[i]`; the entry point is `main`.
 pub struct Kernel {
@@ -92,8 +95,8 @@ pub struct Kernel {
     pub bindings: &'static [Binding],
     /// Workgroups to dispatch for these parameters (as bytes).
     pub groups: fn(&[u8]) -> Groups,
-    /// Workgroups of the entry point `serial`, where the shader has one: see [`Kernel::entry`].
-    pub serial: Option<fn(&[u8]) -> Option<Groups>>,
+    /// The entry point `serial`, where the shader has one: see [`Kernel::entry`].
+    pub serial: Option<SerialGroups>,
     /// The least to do for these parameters (as bytes) and sequences.
     pub work: fn(&[u8], &Ragged) -> Work,
     /// Computes the same on the CPU.

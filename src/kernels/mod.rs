@@ -22,7 +22,9 @@ mod math;
 pub(crate) mod parallel;
 mod registry;
 
-pub use call::{Access, Arguments, Binding, BufferId, Call, Element, Groups, Kernel, Ragged, Region, Scalar, Work};
+pub use call::{
+    Access, Arguments, Binding, BufferId, Call, Element, Groups, Kernel, Ragged, Region, Scalar, SerialGroups, Work,
+};
 pub use math::{Real, square_product};
 pub use registry::{KERNELS, find};
 
