@@ -12,6 +12,7 @@ pub mod error;
 pub mod evaluate;
 pub mod intentions;
 pub mod kernels;
+pub mod memory;
 pub mod model;
 pub mod profile;
 pub mod recommend;

@@ -8,6 +8,7 @@ use super::terminal::Terminal;
 use crate::checkpoint::{Checkpoint, Resume};
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::profile::Profiler;
 use crate::run::Run;
 use crate::settings::{Given, Settings};
@@ -112,6 +113,9 @@ fn follow(ready: Ready<'_>, run: &Run, resume: Option<(Checkpoint, Resume)>) -> 
             Err(Error::Interrupted)
         }
         Ended::Finished { .. } => {
+            if let Some(peak) = memory::peak() {
+                print(&format!("peak memory {:.1} MiB", peak as f64 / 1_048_576.0));
+            }
             print(&format!("saved in {folder}; try: prismrec evaluate {folder}"));
             Ok(())
         }

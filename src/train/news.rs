@@ -8,6 +8,7 @@ use crate::data::split::Part;
 use crate::engine::Description;
 use crate::evaluate::{Evaluation, Protocol};
 use crate::intentions::Recovery;
+use crate::memory;
 use crate::profile::Profile;
 use crate::settings::Settings;
 
@@ -140,7 +141,7 @@ impl Epoch {
         let mut line = json!({
             "event": event, "epoch": self.epoch, "step": self.step, "seconds": self.seconds,
             "examples_per_second": self.examples_per_second, "loss_s2i": seq2item, "loss_s2s": seq2seq,
-            "loss_s2s_all": seq2seq_all, "loss_total": total,
+            "loss_s2s_all": seq2seq_all, "loss_total": total, "peak_memory_bytes": memory::peak(),
         });
         if let Some(valid) = &self.valid {
             line["valid"] = valid.json();
