@@ -109,7 +109,7 @@ fn a_wrong_command_line_ends_with_code_2() {
     let folder = tempfile::tempdir().unwrap();
     prismrec(folder.path(), &["train", "--dimm", "3"]).assert().code(2).stderr(contains("--dim"));
     prismrec(folder.path(), &["train", "--dim", "many"]).assert().code(2).stderr(contains("many"));
-    prismrec(folder.path(), &["train", "--variant", "next3"]).assert().code(2).stderr(contains("s2i"));
+    prismrec(folder.path(), &["train", "--variant", "next4"]).assert().code(2).stderr(contains("next3"));
     prismrec(folder.path(), &["recommend", "x"]).assert().code(2).stderr(contains("--history"));
     prismrec(folder.path(), &[]).assert().code(2);
 }

@@ -233,7 +233,7 @@ fn sequences_keep_their_last_items() {
 fn a_batch_is_inputs_then_reversed_futures() {
     // The training part of user 0 is 4 2 6 2 5 0 1; items 3 and 7 are held out.
     let split = split(&[&[4, 2, 6, 2, 5, 0, 1, 3, 7], &[6, 5, 7, 7]]);
-    let mut packer = Packer::new(split.clone(), 3, PositionFrom::End, true);
+    let mut packer = Packer::new(split.clone(), 3, PositionFrom::End, 1, true);
     // t = 2 and 6 of user 0 and 1 of user 1; twice, as the packer keeps scratch space.
     for _ in 0..2 {
         let batch = packer.pack(&[2, 6, 10]);
@@ -264,7 +264,18 @@ fn a_batch_is_inputs_then_reversed_futures() {
             Segments { starts: vec![0, 2, 5, 11], sources: vec![2, 6, 0, 3, 7, 1, 4, 5, 8, 9, 10] }
         );
     }
-    let mut inputs = Packer::new(split, 3, PositionFrom::Start, false);
+    // Several targets an example, all of them candidates: the next two items, as far as there are any.
+    let mut several = Packer::new(split.clone(), 3, PositionFrom::End, 2, false);
+    let batch = several.pack(&[2, 6, 10]);
+    assert_eq!(batch.targets, [6, 2, 1, 5]);
+    assert_eq!(batch.target_offsets, [0, 2, 3, 4]);
+    assert_eq!(batch.sequences.items, [4, 2, 2, 5, 0, 6]);
+    // Tokens are 0 to 5, candidates 6 to 9.
+    assert_eq!(batch.rows, [0, 1, 2, 4, 5, 6]);
+    let sources = vec![4, 8, 1, 2, 7, 0, 3, 9, 5, 6];
+    assert_eq!(batch.row_sources, Segments { starts: vec![0, 1, 2, 5, 6, 8, 10], sources });
+
+    let mut inputs = Packer::new(split, 3, PositionFrom::Start, 1, false);
     let batch = inputs.pack(&[6]);
     assert_eq!(batch.sequences, pack_sequences(&[&[2, 5, 0]], 3, PositionFrom::Start));
     assert_eq!(batch.rows, [0, 1, 2, 5]);
@@ -275,7 +286,7 @@ fn batches_made_ahead_are_those_of_the_sampler() {
     let split = split(&[&[0, 1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 5]]);
     let start = SamplerState { epoch: 3, batch: 1 };
     let sampler = || Sampler::new(split.clone(), 4, 5, start).unwrap();
-    let packer = || Packer::new(split.clone(), 4, PositionFrom::End, true);
+    let packer = || Packer::new(split.clone(), 4, PositionFrom::End, 1, true);
     for ahead in [0, 1, 3] {
         let (mut sampler, mut packer, mut prefetch) =
             (sampler(), packer(), Prefetch::start(sampler(), packer(), ahead).unwrap());
@@ -295,7 +306,7 @@ fn a_failure_on_the_other_thread_is_an_error_here() {
     let long: Vec<u32> = (0..100).collect();
     let sampler = Sampler::new(split(&[&long]), 10, 1, SamplerState::default()).unwrap();
     // A packer of other data, which has none of the examples.
-    let packer = Packer::new(split(&[&[0, 1, 2]]), 4, PositionFrom::End, true);
+    let packer = Packer::new(split(&[&[0, 1, 2]]), 4, PositionFrom::End, 1, true);
     let mut prefetch = Prefetch::start(sampler, packer, 2).unwrap();
     for _ in 0..2 {
         let error = prefetch.next_batch().unwrap_err().to_string();

@@ -37,7 +37,7 @@ fn batches() -> (usize, Vec<Batch>) {
     let split = Arc::new(Split::new(interactions, Training::Apart));
     let Hyper { batch, position_from, seed, .. } = hyper();
     let mut sampler = Sampler::new(split.clone(), batch, seed, SamplerState::default()).unwrap();
-    let mut packer = Packer::new(split, shape(items).length, position_from, true);
+    let mut packer = Packer::new(split, shape(items).length, position_from, 1, true);
     (items, (0..STEPS).map(|_| packer.pack(sampler.next_batch())).collect())
 }
 

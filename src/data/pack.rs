@@ -34,16 +34,18 @@ pub struct Packer {
     split: Arc<Split>,
     length: usize,
     position_from: PositionFrom,
+    targets: usize,
     labels: bool,
     /// Occurrences of each item in the batch at hand, zeros in between, `[items]`.
     occurrences: Vec<u32>,
 }
 
 impl Packer {
-    /// `length`: L. `labels`: whether the loss needs the label sequences.
-    pub fn new(split: Arc<Split>, length: usize, position_from: PositionFrom, labels: bool) -> Packer {
+    /// `length`: L. `targets`: the most items of an example's future that are its targets. `labels`: whether the loss
+    /// needs the label sequences.
+    pub fn new(split: Arc<Split>, length: usize, position_from: PositionFrom, targets: usize, labels: bool) -> Packer {
         let occurrences = vec![0; split.counts().items];
-        Packer { split, length, position_from, labels, occurrences }
+        Packer { split, length, position_from, targets, labels, occurrences }
     }
 
     /// The batch of `examples` (places of targets, as a [`Sampler`](super::sample::Sampler) gives them).
@@ -70,11 +72,15 @@ impl Packer {
                 push(&mut sequences, future.iter().rev().copied(), length, position_from);
             }
         }
-        let targets: Vec<u32> = parts.iter().map(|&(training, t)| training[t]).collect();
+        let (mut targets, mut target_offsets) = (Vec::with_capacity(parts.len()), vec![0]);
+        for &(training, t) in &parts {
+            targets.extend_from_slice(&training[t..training.len().min(t + self.targets)]);
+            target_offsets.push(targets.len() as u32);
+        }
         let (rows, row_sources) = self.rows(&sequences.items, &targets);
         Batch {
             examples: examples.len(),
-            target_offsets: (0..=examples.len() as u32).collect(),
+            target_offsets,
             rows,
             row_sources,
             position_sources: segments(&sequences.positions, length),

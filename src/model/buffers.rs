@@ -93,7 +93,7 @@ impl Capacity {
             tokens: sequences * shape.length,
             sequences,
             examples: hyper.batch,
-            candidates: hyper.batch,
+            candidates: hyper.batch * hyper.variant.targets(shape.length),
             scores: (sequences * 128).max(1 << 14),
         }
     }

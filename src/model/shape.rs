@@ -33,6 +33,25 @@ pub enum Variant {
     #[serde(rename = "s2i")]
     #[value(name = "s2i")]
     SequenceToItem,
+    /// seq2item on every item of the future, the nearest L of them (2).
+    #[serde(rename = "all-future")]
+    #[value(name = "all-future")]
+    AllFuture,
+    /// seq2item on the next three items (3).
+    #[serde(rename = "next3")]
+    #[value(name = "next3")]
+    NextThree,
+}
+
+impl Variant {
+    /// The most items of an example's future that seq2item reconstructs, where sequences have up to `length` items.
+    pub fn targets(self, length: usize) -> usize {
+        match self {
+            Variant::Full | Variant::SequenceToItem => 1,
+            Variant::AllFuture => length,
+            Variant::NextThree => 3,
+        }
+    }
 }
 
 /// What else decides a training step.

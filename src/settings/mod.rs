@@ -271,7 +271,7 @@ settings! {
         item_deviation: ItemDeviation = ItemDeviation::Glorot, Any, [long, value_name = "DEVIATION"];
     }
     "Training" {
-        /// Losses that are trained: both, or seq2item alone.
+        /// Losses that are trained, as in Table 2 of the paper.
         variant: Variant = Variant::Full, Any, [long];
         /// The share of pairs (example, intention) that the seq2seq loss takes: the most confident ones.
         lambda: f64 = 0.5, 0.0..=1.0, [long];

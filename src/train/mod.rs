@@ -445,6 +445,7 @@ fn sampler(settings: &Settings, data: &Dataset, progress: &Progress) -> Result<S
 
 fn prefetch(settings: &Settings, data: &Dataset, progress: &Progress, sampler: Sampler) -> Result<Prefetch> {
     let split = training_split(data, progress.phase);
-    let packer = Packer::new(split, settings.length, settings.position_from, settings.hyper().with_labels());
+    let Settings { length, position_from, variant, .. } = *settings;
+    let packer = Packer::new(split, length, position_from, variant.targets(length), settings.hyper().with_labels());
     Prefetch::start(sampler, packer, AHEAD)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use prismrec::data::batch::{Batch, Packed, PositionFrom, Segments};
-use prismrec::model::{Tensor, Tensors};
+use prismrec::model::{Tensor, Tensors, Variant};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -18,6 +18,7 @@ pub struct Config {
     pub blocks: usize,
     pub position_from: PositionFrom,
     pub lambda: f64,
+    pub variant: Variant,
     pub l2: f64,
     pub batch: usize,
 }
@@ -118,13 +119,17 @@ impl Fixture {
         }
         let sequences = self.packed(&sequences);
         let targets = self.integers("target.items").to_vec();
+        let target_offsets = match self.tensors.get("target.offsets") {
+            Some((_, offsets)) => offsets.clone(),
+            None => (0..=targets.len() as u32).collect(),
+        };
         let tokens_and_targets: Vec<u32> = sequences.items.iter().chain(&targets).copied().collect();
         let rows: Vec<u32> = tokens_and_targets.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         Batch {
-            examples: targets.len(),
+            examples: self.config.batch,
             row_sources: segments(&rows, &tokens_and_targets),
             position_sources: segments(&(0..self.config.length as u32).collect::<Vec<_>>(), &sequences.positions),
-            target_offsets: (0..=targets.len() as u32).collect(),
+            target_offsets,
             targets,
             rows,
             sequences,

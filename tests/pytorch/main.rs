@@ -10,7 +10,7 @@ use fixture::Fixture;
 use prismrec::engine::cpu::CpuEngine;
 use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest};
 use prismrec::kernels::{adam, adam_catch_up, adam_rows};
-use prismrec::model::{Hyper, Model, Shape, Variant};
+use prismrec::model::{Hyper, Model, Shape};
 
 /// Every fixture of a model: the file's path without its ending.
 fn fixtures() -> Vec<PathBuf> {
@@ -57,7 +57,7 @@ fn check(fixture: &Fixture, engine: Box<dyn Engine>, lambda: f64, at: &str, wron
         blocks: config.blocks,
     };
     let hyper = Hyper {
-        variant: Variant::Full,
+        variant: config.variant,
         position_from: config.position_from,
         batch: config.batch,
         dropout: 0.0,
