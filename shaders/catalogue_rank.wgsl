@@ -167,18 +167,22 @@ fn serial(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
                 }
             }
         }
+        var out: array<u32, 16>; // of each sequence, items that do not compete: a bit an item
+        for (var s = 0u; s < min(SEQUENCES, params.sequences - first); s++) {
+            let own = truth[first + s] - start;
+            var bits = select(0u, 1u << (own & 31u), own < ITEMS);
+            let known_end = known_offsets[first + s + 1u];
+            for (var at = known_from(first + s, start); at < known_end && known[at] < start + ITEMS; at++) {
+                bits |= 1u << (known[at] - start);
+            }
+            out[s] = bits;
+        }
         for (var s = 0u; s < SEQUENCES; s++) {
-            var ahead = 0u; // a bit an item
+            var ahead = 0u;
             for (var i = 0u; i < ITEMS; i++) {
                 ahead |= select(0u, 1u << i, !(best[s][i] < bar[s]) && start + i < end);
             }
-            let sequence = min(first + s, params.sequences - 1u);
-            let known_end = known_offsets[sequence + 1u];
-            for (var at = known_from(sequence, start); at < known_end && known[at] < start + ITEMS; at++) {
-                ahead &= ~(1u << (known[at] - start));
-            }
-            let own = truth[sequence] - start;
-            count[s] += countOneBits(select(ahead, ahead & ~(1u << (own & 31u)), own < ITEMS));
+            count[s] += countOneBits(ahead & ~out[s]);
         }
     }
     for (var s = 0u; s < SEQUENCES; s++) {

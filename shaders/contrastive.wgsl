@@ -52,10 +52,9 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let blocks = (params.rows + TILE - 1u) / TILE;
     let block = group.x + group.y * groups.x;
-    let loss = block / blocks;
-    let first = block % blocks * TILE;
+    let loss = block % losses();
+    let first = block / losses() * TILE;
     let candidates = select(params.targets, params.labels, loss > 0u);
     let first_candidate = select(0u, params.first_query + params.rows, loss > 0u);
     let i = invocation / 8u;
@@ -100,7 +99,7 @@ fn main(
         totals[(4u * i + r) * 8u + j] = total[r];
     }
     workgroupBarrier();
-    if invocation < TILE && first + invocation < params.rows && loss < losses() {
+    if invocation < TILE && first + invocation < params.rows {
         var highest = LOWEST;
         for (var lane = 0u; lane < 8u; lane++) {
             highest = max(highest, peaks[invocation * 8u + lane]);
@@ -125,11 +124,10 @@ fn serial(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let blocks = (params.rows + 8u * ROWS - 1u) / (8u * ROWS);
     let block = group.x + group.y * groups.x;
-    let loss = block / blocks;
-    let first = (block % blocks * 8u + lane) * ROWS;
-    if first >= params.rows || loss >= losses() {
+    let loss = block % losses(); // losses take turns, as threads are dealt neighbours
+    let first = (block / losses() * 8u + lane) * ROWS;
+    if first >= params.rows {
         return;
     }
     let candidates = select(params.targets, params.labels, loss > 0u);

@@ -28,7 +28,7 @@ kernel! {
     }
     work |_s| [2.0 * sequences * candidates * intentions * dim, sequences * (intentions * dim + candidates * (dim + 3.0))]
     groups |p| super::fold((p.sequences * p.candidates).div_ceil(64));
-    serial |p| (p.dim % 4 == 0).then(|| super::fold((p.sequences * p.candidates.div_ceil(8)).div_ceil(8)))
+    serial |p| p.dim.is_multiple_of(4).then(|| super::fold((p.sequences * p.candidates.div_ceil(8)).div_ceil(8)))
 }
 
 pub fn twin<R: Real>(p: &Params, phi: &[R], items: &[u32], table: &[R], scores: &mut [R], intention: &mut [u32]) {

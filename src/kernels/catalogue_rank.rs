@@ -43,7 +43,7 @@ kernel! {
     }
     work |_s| [2.0 * sequences * intentions * items * dim, (sequences * intentions + items) * dim + 3.0 * sequences]
     groups |p| [p.sequences.div_ceil(32 / p.intentions), p.items.div_ceil(ITEMS_A_GROUP), 1];
-    serial |p| (p.dim % 4 == 0).then(|| [p.sequences.div_ceil(16), p.items.div_ceil(ITEMS_A_GROUP), 1])
+    serial |p| p.dim.is_multiple_of(4).then(|| [p.sequences.div_ceil(16), p.items.div_ceil(ITEMS_A_GROUP), 1])
 }
 
 #[allow(clippy::too_many_arguments)] // the shader's bindings, one for one

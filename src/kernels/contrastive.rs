@@ -39,7 +39,7 @@ kernel! {
         (rows + targets + labels) * dim + 2.0 * (rows + labels)
     ]
     groups |p| super::fold(losses(&p) * p.rows.div_ceil(32));
-    serial |p| (p.dim % 4 == 0).then(|| super::fold(losses(&p) * p.rows.div_ceil(8 * 16)))
+    serial |p| p.dim.is_multiple_of(4).then(|| super::fold(losses(&p) * p.rows.div_ceil(8 * 16)))
 }
 
 /// How many losses there are.

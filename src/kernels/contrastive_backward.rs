@@ -49,7 +49,7 @@ kernel! {
         2.0 * (rows + targets + labels) * dim + 6.0 * rows
     ]
     groups |p| [blocks(&p, 32), p.dim.div_ceil(64), 1];
-    serial |p| (p.dim % 4 == 0).then(|| [blocks(&p, 8 * 16), 1, 1])
+    serial |p| p.dim.is_multiple_of(4).then(|| [blocks(&p, 8 * 16), 1, 1])
 }
 
 /// Blocks of queries, of targets and of labels.
