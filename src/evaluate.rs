@@ -89,11 +89,12 @@ impl Evaluator {
         self.users.len()
     }
 
-    /// Evaluates a model. `progress` is told the number of users done.
+    /// Evaluates a model. `progress` is told the number of users done, and says whether to go on.
     ///
     /// # Errors
-    /// Where the model has another number of items than the data, or its engine fails.
-    pub fn run(&self, model: &mut Model, progress: &mut dyn FnMut(usize)) -> Result<Evaluation> {
+    /// Where the model has another number of items than the data, or its engine fails; [`Error::Interrupted`] where
+    /// `progress` does not want it to go on.
+    pub fn run(&self, model: &mut Model, progress: &mut dyn FnMut(usize) -> bool) -> Result<Evaluation> {
         let counts = self.split.counts();
         if model.shape().items != counts.items {
             return Err(Error::Data(format!(
@@ -123,7 +124,9 @@ impl Evaluator {
                     }));
                 }
             }
-            progress(ranks.len());
+            if !progress(ranks.len()) && ranks.len() < self.users.len() {
+                return Err(Error::Interrupted);
+            }
         }
         Ok(Evaluation {
             protocol: self.protocol,

@@ -7,6 +7,7 @@ use prismrec::data::generate::Generator;
 use prismrec::data::read::{Counts, Interactions};
 use prismrec::data::split::{Part, Split, Training};
 use prismrec::engine::cpu::CpuEngine;
+use prismrec::error::Error;
 use prismrec::evaluate::{Evaluation, Evaluator, Options, Protocol, Rank, metrics, rank};
 use prismrec::intentions::{normalised_mutual_information, recovery};
 use prismrec::model::{Hyper, ITEM_TABLE, Model, Shape, Tensors, Variant, initial_parameters};
@@ -47,7 +48,11 @@ fn options(exclude_known: bool) -> Options {
 fn evaluate(model: &mut Model, split: &Arc<Split>, part: Part, protocol: Protocol, options: Options) -> Evaluation {
     let evaluator = Evaluator::new(split.clone(), part, protocol, options).unwrap();
     let mut done = Vec::new();
-    let evaluation = evaluator.run(model, &mut |users| done.push(users)).unwrap();
+    let evaluation = evaluator.run(model, &mut |users| {
+        done.push(users);
+        true
+    });
+    let evaluation = evaluation.unwrap();
     assert!(done.is_sorted());
     assert_eq!(done.last(), Some(&evaluator.users()));
     evaluation
@@ -155,9 +160,29 @@ fn popularity_is_worse_than_chance_against_popular_negatives() {
 }
 
 #[test]
+fn an_evaluation_stops_when_it_is_told_to() {
+    let evaluator = Evaluator::new(small(), Part::Test, Protocol::Full, options(false)).unwrap();
+    // A block has four users at most, and there are three: the first block is the last.
+    let scores = [1.0, 2.0, 3.0, 3.0, 4.0, 5.0];
+    assert!(evaluator.run(&mut fixed_scores(&scores), &mut |_| false).is_ok());
+    let split = Arc::new(Split::new(
+        Generator { users: 40, items: 6, categories: 2 }.generate(1).interactions,
+        Training::Apart,
+    ));
+    let evaluator = Evaluator::new(split.clone(), Part::Test, Protocol::Full, options(false)).unwrap();
+    let mut told = Vec::new();
+    let error = evaluator.run(&mut fixed_scores(&scores[..split.counts().items]), &mut |users| {
+        told.push(users);
+        told.len() < 3
+    });
+    assert!(matches!(error, Err(Error::Interrupted)), "{error:?}");
+    assert_eq!(told, [4, 8, 12]);
+}
+
+#[test]
 fn data_that_do_not_fit_are_refused() {
     let evaluator = Evaluator::new(small(), Part::Test, Protocol::Full, options(false)).unwrap();
-    let error = evaluator.run(&mut fixed_scores(&[1.0, 2.0]), &mut |_| ()).unwrap_err().to_string();
+    let error = evaluator.run(&mut fixed_scores(&[1.0, 2.0]), &mut |_| true).unwrap_err().to_string();
     assert!(error.contains("the model has 2 items and the data 6"), "{error}");
     let short = Interactions {
         users: vec!["a".into()],

@@ -127,6 +127,47 @@ fn assert_resumes(settings: &Settings) {
     assert_same(&whole, &often, "gone on with after the end");
 }
 
+/// Stops a run in the first evaluation of a part that takes more than one block.
+struct StopInEvaluation {
+    of: Part,
+    stop: bool,
+}
+
+impl Observer for StopInEvaluation {
+    fn tell(&mut self, news: News<'_>) {
+        if let News::Evaluating { part, done, users, .. } = news {
+            self.stop |= part == self.of && done < users;
+        }
+    }
+
+    fn stop(&mut self) -> bool {
+        self.stop
+    }
+}
+
+#[test]
+fn an_evaluation_that_is_stopped_is_done_by_going_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = tiny();
+    for (every, eval_every) in [("epochs", Every::Epochs(1)), ("steps", Every::Steps(20))] {
+        // 16 users at a time.
+        let settings = Settings { batch: 8, epochs: 2, eval_every, ..settings() };
+        let whole = folder.path().join(every);
+        begin(&whole, &settings, &data, NEVER).unwrap();
+        for of in [Part::Validation, Part::Test] {
+            let what = format!("{every}, stopped in {of:?}");
+            let stopped = folder.path().join(&what);
+            let run = Run::create(Some(&stopped), &settings).unwrap();
+            let mut observer = StopInEvaluation { of, stop: false };
+            let ended = Ready::new(&settings, &data, cpu(&settings)).unwrap().train(&run, None, &mut observer).unwrap();
+            assert!(matches!(ended, Ended::Stopped { .. }), "{ended:?}");
+            assert!(events(&lines(&stopped), "test").is_empty());
+            go_on(&stopped, &settings, &data, NEVER).unwrap();
+            assert_same(&whole, &stopped, &what);
+        }
+    }
+}
+
 #[test]
 fn going_on_equals_not_stopping() {
     assert_resumes(&settings());
@@ -216,7 +257,7 @@ fn tests_the_best_parameters_not_the_last() {
         let mut model = Model::new(cpu(&settings), shape, settings.hyper()).unwrap();
         checkpoint.give_to(&mut model).unwrap();
         let evaluator = data.evaluator(&settings, Part::Test, Protocol::Full).unwrap();
-        (checkpoint.epoch, evaluator.run(&mut model, &mut |_| {}).unwrap())
+        (checkpoint.epoch, evaluator.run(&mut model, &mut |_| true).unwrap())
     };
     assert_eq!(evaluated("best.safetensors"), (best.epoch, tests[0].figures.full.clone()));
     // Patience ran out, so it is not the last.

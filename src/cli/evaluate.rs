@@ -72,8 +72,10 @@ pub(super) fn run(arguments: EvaluateArgs) -> Result<()> {
     for protocol in protocol.map_or(vec![Protocol::Sampled, Protocol::Full], |protocol| vec![protocol]) {
         let evaluator = data.evaluator(&settings, part, protocol)?;
         let users = evaluator.users();
-        let evaluation =
-            evaluator.run(&mut model, &mut |done| terminal.tell(News::Evaluating { part, protocol, done, users }))?;
+        let evaluation = evaluator.run(&mut model, &mut |done| {
+            terminal.tell(News::Evaluating { part, protocol, done, users });
+            true
+        })?;
         terminal.clear();
         if json {
             print(&serde_json::json!(evaluation).to_string());

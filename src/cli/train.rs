@@ -100,7 +100,7 @@ fn follow(ready: Ready<'_>, run: &Run, resume: Option<(Checkpoint, Resume)>) -> 
         if stop.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step or evaluation (Ctrl-C again: at once, back to the last save)");
+        eprintln!("\nstopping (Ctrl-C again: at once, back to the last save)");
     })
     .map_err(|e| Error::Setting(format!("cannot listen for Ctrl-C: {e}")))?;
     let ended = ready.train(run, resume, &mut terminal);

@@ -5,7 +5,7 @@ use multiversion::multiversion;
 use super::{Real, math, parallel};
 
 kernel! {
-    /// One invocation a candidate.
+    /// `main`: one invocation a candidate. `serial`: one invocation 8 candidates of a sequence.
     "candidate_scores"
     params {
         sequences: u32,
@@ -27,7 +27,8 @@ kernel! {
         intention: write u32,
     }
     work |_s| [2.0 * sequences * candidates * intentions * dim, sequences * (intentions * dim + candidates * (dim + 3.0))]
-    groups |p| super::fold((p.sequences * p.candidates).div_ceil(64))
+    groups |p| super::fold((p.sequences * p.candidates).div_ceil(64));
+    serial |p| p.dim.is_multiple_of(4).then(|| super::fold((p.sequences * p.candidates.div_ceil(8)).div_ceil(8)))
 }
 
 pub fn twin<R: Real>(p: &Params, phi: &[R], items: &[u32], table: &[R], scores: &mut [R], intention: &mut [u32]) {

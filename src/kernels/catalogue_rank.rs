@@ -8,15 +8,16 @@ use rayon::prelude::*;
 use super::{Real, math};
 
 /// Items of a block in the twin.
-const ITEMS: usize = 1024;
+const ITEMS: usize = 512;
 /// Sequences of a block in the twin.
 const SEQUENCES: usize = 16;
 /// Items a workgroup walks through.
 pub const ITEMS_A_GROUP: u32 = 1024;
 
 kernel! {
-    /// A workgroup meets 32 rows of phi with 1024 items, 32 at a time, an invocation 4 x 4 scores. `rank` is added to,
-    /// in whole numbers.
+    /// `main`: a workgroup meets 32 rows of phi with 1024 items, 32 at a time, an invocation 4 x 4 scores. `serial`: a
+    /// workgroup meets 16 sequences with 1024 items, an invocation 16 x 32 of them at a time. `rank` is added to, in whole
+    /// numbers.
     "catalogue_rank"
     params {
         sequences: u32,
@@ -41,7 +42,8 @@ kernel! {
         rank: write u32,
     }
     work |_s| [2.0 * sequences * intentions * items * dim, (sequences * intentions + items) * dim + 3.0 * sequences]
-    groups |p| [p.sequences.div_ceil(32 / p.intentions), p.items.div_ceil(ITEMS_A_GROUP), 1]
+    groups |p| [p.sequences.div_ceil(32 / p.intentions), p.items.div_ceil(ITEMS_A_GROUP), 1];
+    serial |p| p.dim.is_multiple_of(4).then(|| [p.sequences.div_ceil(16), p.items.div_ceil(ITEMS_A_GROUP), 1])
 }
 
 #[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
@@ -55,34 +57,45 @@ pub fn twin<R: Real>(
     known: &[u32],
     rank: &mut [u32],
 ) {
-    let (dim, items, intentions) = (p.dim as usize, p.items as usize, p.intentions as usize);
-    rank[..p.sequences as usize].par_chunks_mut(SEQUENCES).enumerate().for_each(|(block, rank)| {
-        let first = block * SEQUENCES;
-        let rows = rank.len() * intentions;
-        let phi = math::Matrix::new(&phi[first * intentions * dim..][..rows * dim], rows, dim, dim);
-        let mut scores = vec![R::zero(); rows * ITEMS];
-        for start in (0..items).step_by(ITEMS) {
+    let (dim, items, intentions, sequences) =
+        (p.dim as usize, p.items as usize, p.intentions as usize, p.sequences as usize);
+    // A block of items is transposed once, for all sequences.
+    let counts: Vec<Vec<u32>> = (0..items.div_ceil(ITEMS))
+        .into_par_iter()
+        .map(|block| {
+            let start = block * ITEMS;
             let n = ITEMS.min(items - start);
-            let block = math::Matrix::new(&table[start * dim..][..n * dim], n, dim, dim);
-            math::matmul(&mut scores[..rows * n], n, false, R::one(), phi, block.t());
-            for (i, rank) in rank.iter_mut().enumerate() {
-                let (s, bar) = (first + i, truth_score[first + i]);
-                let scores = &mut scores[i * intentions * n..][..intentions * n];
-                let mut count = count_ahead(scores, n, bar);
-                let best = &scores[..n];
-                let known = &known[known_offsets[s] as usize..known_offsets[s + 1] as usize];
-                let from = known.partition_point(|&item| (item as usize) < start);
-                let out = known[from..].iter().copied().take_while(|&item| (item as usize) < start + n);
-                for item in out.filter(|&item| item != truth[s]) {
-                    count -= u32::from(ahead(best[item as usize - start], bar));
+            let (block, row) = math::transposed(&table[start * dim..], n, dim);
+            let block = math::Matrix::new(&block, dim, n, row);
+            let mut scores = vec![R::zero(); SEQUENCES.min(sequences) * intentions * n];
+            let mut counts = vec![0; sequences];
+            for (i, counts) in counts.chunks_mut(SEQUENCES).enumerate() {
+                let first = i * SEQUENCES;
+                let rows = counts.len() * intentions;
+                let phi = math::Matrix::new(&phi[first * intentions * dim..][..rows * dim], rows, dim, dim);
+                math::matmul(&mut scores[..rows * n], n, false, R::one(), phi, block);
+                for (i, count) in counts.iter_mut().enumerate() {
+                    let (s, bar) = (first + i, truth_score[first + i]);
+                    let scores = &mut scores[i * intentions * n..][..intentions * n];
+                    *count = count_ahead(scores, n, bar);
+                    let best = &scores[..n];
+                    let known = &known[known_offsets[s] as usize..known_offsets[s + 1] as usize];
+                    let from = known.partition_point(|&item| (item as usize) < start);
+                    let out = known[from..].iter().copied().take_while(|&item| (item as usize) < start + n);
+                    for item in out.filter(|&item| item != truth[s]) {
+                        *count -= u32::from(ahead(best[item as usize - start], bar));
+                    }
+                    if (start..start + n).contains(&(truth[s] as usize)) {
+                        *count -= u32::from(ahead(best[truth[s] as usize - start], bar));
+                    }
                 }
-                if (start..start + n).contains(&(truth[s] as usize)) {
-                    count -= u32::from(ahead(best[truth[s] as usize - start], bar));
-                }
-                *rank += count;
             }
-        }
-    });
+            counts
+        })
+        .collect();
+    for (s, rank) in rank[..sequences].iter_mut().enumerate() {
+        *rank += counts.iter().map(|counts| counts[s]).sum::<u32>();
+    }
 }
 
 /// How many of `n` items are ahead by their best intention; leaves the best scores in the first of the rows.

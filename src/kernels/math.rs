@@ -101,10 +101,19 @@ pub fn add_scaled<R: Real>(out: &mut [R], factor: R, a: &[R]) {
     }
 }
 
-/// The largest element; NaN where there is one, so that it is not hidden.
+/// The largest element. One that is not a number may be passed over: it comes to light in sums.
 #[inline(always)]
 pub fn largest<R: Real>(a: &[R]) -> R {
-    a.iter().fold(R::neg_infinity(), |m, &x| if x <= m { m } else { x })
+    let mut peaks = [R::neg_infinity(); LANES];
+    let higher = |m: R, x: R| if x <= m { m } else { x };
+    let lanes = a.chunks_exact(LANES);
+    let rest = lanes.remainder().iter().fold(R::neg_infinity(), |m, &x| higher(m, x));
+    for x in lanes {
+        for lane in 0..LANES {
+            peaks[lane] = higher(peaks[lane], x[lane]);
+        }
+    }
+    peaks.iter().fold(rest, |m, &x| higher(m, x))
 }
 
 /// The largest element, and ln(sum(exp(a - largest))).
@@ -148,6 +157,22 @@ impl<'a, R> Matrix<'a, R> {
             assert!((self.rows - 1) * self.row + (self.columns - 1) * self.column < self.data.len());
         }
     }
+}
+
+/// The transpose of `rows` x `columns`, row-major, and the length of its rows: as the second factor of a product it need
+/// not be packed again for each block of the first. Rows are longer than they need to be, so that a column does not fall
+/// on few places of the cache.
+pub fn transposed<R: Real>(data: &[R], rows: usize, columns: usize) -> (Vec<R>, usize) {
+    let row = rows.next_multiple_of(LANES) + LANES;
+    let mut out = vec![R::zero(); columns * row];
+    super::parallel::chunks(&mut out, row, 8, |first, out| {
+        for (i, data) in data[..rows * columns].chunks_exact(columns).enumerate() {
+            for (j, &value) in data[first..].iter().take(out.len() / row).enumerate() {
+                out[j * row + i] = value;
+            }
+        }
+    });
+    (out, row)
 }
 
 /// Multiplications up to which a product is made in place rather than by `gemm`, which first packs its factors.

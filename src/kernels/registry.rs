@@ -21,8 +21,8 @@ kernels!(
     catalogue_rank,
     column_sum,
     contrastive,
-    contrastive_candidate_backward,
-    contrastive_query_backward,
+    contrastive_backward,
+    contrastive_loss,
     dropout_backward,
     embed,
     embed_backward,
@@ -43,9 +43,6 @@ kernels!(
     prototype_softmax,
     prototype_softmax_backward,
     select_confident,
-    seq2item_loss,
-    seq2seq_loss,
-    sum_losses,
     sum_slices,
 );
 

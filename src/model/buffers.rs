@@ -7,7 +7,7 @@ use super::{Hyper, Shape};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::kernels::Region;
-use crate::kernels::sum_losses::SLOT;
+use crate::kernels::select_confident::SLOT;
 
 /// Copies of the shared parameters' gradient that are summed by Adam: the work that a sum over tokens is dealt to.
 pub const SLICES: usize = 8;
@@ -39,6 +39,11 @@ macro_rules! buffers {
         /// Every buffer as a region of its whole. Lengths are for the largest batch.
         pub struct Buffers {
             $($(#[$meta])* pub $name: Region,)*
+            /// Parts of `compared`, and of its gradient.
+            pub target: Region,
+            pub phi: Region,
+            pub dtarget: Region,
+            pub dphi: Region,
             pub blocks: Vec<BlockBuffers>,
             names: BTreeMap<String, Region>,
         }
@@ -69,7 +74,17 @@ macro_rules! buffers {
                         out: make("out", tokens * dim)?,
                     })
                 }).collect::<Result<_>>()?;
-                Ok(Buffers { $($name,)* blocks, names })
+                let (targets, first) = (sizes.candidates * sizes.dim, sizes.first_query() * sizes.dim);
+                let whole = ["compared", "dcompared"].map(|name| names[name]);
+                let [target, dtarget] = whole.map(|region| head(region, targets));
+                let [phi, dphi] = whole.map(|region| Region {
+                    offset: first,
+                    len: sizes.sequences * sizes.intentions * sizes.dim,
+                    ..region
+                });
+                names.extend([("target", target), ("phi", phi), ("dtarget", dtarget), ("dphi", dphi)]
+                    .map(|(name, region)| (name.to_owned(), region)));
+                Ok(Buffers { $($name,)* target, phi, dtarget, dphi, blocks, names })
             }
         }
     };
@@ -124,6 +139,11 @@ impl Sizes {
     fn rows(&self) -> usize {
         (self.tokens + self.candidates).min(self.items)
     }
+
+    /// Row of `compared` where phi begins.
+    fn first_query(&self) -> usize {
+        first_query(self.candidates)
+    }
 }
 
 buffers! {
@@ -169,25 +189,25 @@ buffers! {
     key: |s: &Sizes| s.tokens * s.dim,
     weight: |s: &Sizes| s.tokens,
     total: |s: &Sizes| s.sequences * s.intentions * s.dim,
-    phi: |s: &Sizes| s.sequences * s.intentions * s.dim,
+    /// the targets' item rows, then (from `first_query` on) phi: what the losses compare
+    compared: |s: &Sizes| (s.first_query() + s.sequences * s.intentions) * s.dim,
     phi_stats: |s: &Sizes| s.sequences * s.intentions * 2,
     // Losses.
-    target: |s: &Sizes| s.candidates * s.dim,
-    item_normaliser: |s: &Sizes| s.examples * s.intentions * 2,
-    example_normaliser: |s: &Sizes| s.examples * s.intentions * 2,
-    item_weight: |s: &Sizes| s.examples * s.intentions,
-    item_positive: |s: &Sizes| s.candidates,
+    /// of the scores with targets, then of those with labels
+    normaliser: |s: &Sizes| 2 * s.examples * s.intentions * 2,
+    shift: |s: &Sizes| 2 * s.examples * s.intentions * 2,
+    /// of targets, then of labels
+    positive: |s: &Sizes| s.candidates + s.examples * s.intentions,
+    /// how many rows eq. 4 keeps, then all rows, those first
+    order: |s: &Sizes| 1 + s.examples * s.intentions,
     item_loss: |s: &Sizes| s.examples,
-    label_normaliser: |s: &Sizes| s.examples * s.intentions * 2,
-    label_weight: |s: &Sizes| s.examples * s.intentions,
-    label_positive: |s: &Sizes| s.examples * s.intentions,
     pair_loss: |s: &Sizes| s.examples * s.intentions,
     tau: |_: &Sizes| 1,
     sums: |_: &Sizes| RING * SLOT,
     // Gradients of activations.
-    dphi: |s: &Sizes| s.sequences * s.intentions * s.dim,
+    /// of the targets' rows and of phi, as they lie in `compared`
+    dcompared: |s: &Sizes| (s.first_query() + s.sequences * s.intentions) * s.dim,
     dtotal: |s: &Sizes| s.sequences * s.intentions * s.dim,
-    dtarget: |s: &Sizes| s.candidates * s.dim,
     dz: |s: &Sizes| s.tokens * s.dim,
     dcluster: |s: &Sizes| s.tokens * s.intentions,
     dlogit: |s: &Sizes| s.tokens * s.intentions,
@@ -229,6 +249,11 @@ impl Buffers {
     pub fn gradient(&self, group: Group, stride: usize) -> Region {
         Region { offset: group.offset, len: (SLICES - 1) * stride + group.len, ..self.shared_gradient }
     }
+}
+
+/// Row of `compared` where phi begins, behind the most targets of a batch: a region may begin there, whatever D is.
+pub fn first_query(candidates: usize) -> usize {
+    candidates.next_multiple_of(Region::ALIGNMENT)
 }
 
 /// The first `len` elements of a region.

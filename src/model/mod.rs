@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::data::batch::{Batch, Packed};
 use crate::engine::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
-use crate::kernels::sum_losses::SLOT;
+use crate::kernels::select_confident::SLOT;
 use crate::kernels::{Call, Region, sum_slices};
 
 mod buffers;

@@ -62,9 +62,11 @@ impl<'a> Ready<'a> {
     /// the last save is saved first, if the device still gives it.
     pub fn train(self, run: &Run, resume: Option<(Checkpoint, Resume)>, observer: &mut dyn Observer) -> Result<Ended> {
         let mut trainer = Trainer::new(self, run, resume, observer)?;
-        trainer.run().map_err(|error| match error {
-            Error::Device(reason) => Error::Device(trainer.rescue(&reason)),
-            error => error,
+        trainer.run().or_else(|error| match error {
+            Error::Device(reason) => Err(Error::Device(trainer.rescue(&reason))),
+            // An evaluation was stopped; what it is of was saved before, and going on begins with it.
+            Error::Interrupted => Ok(Ended::Stopped { step: trainer.progress.step }),
+            error => Err(error),
         })
     }
 }
@@ -186,6 +188,8 @@ impl<'a> Trainer<'a> {
             if u64::from(sampler.epoch) > recorded || done && step > recorded_step {
                 self.close_epoch()?;
             } else if self.validation_due() {
+                self.pause()?;
+                self.save_last()?;
                 let (figures, epoch) = (self.validate()?, self.progress.epoch());
                 self.write(news::validation_line(epoch, step, &figures))?;
                 self.observer.tell(News::Validated { epoch, step, figures: &figures });
@@ -276,7 +280,7 @@ impl<'a> Trainer<'a> {
             self.profile(true)?;
         }
         let valid = if self.validation_due() {
-            // An evaluation takes long and is not interrupted: whoever ends the program meanwhile loses nothing.
+            // An evaluation takes long: whoever stops it, or ends the program meanwhile, loses nothing.
             self.save_last()?;
             Some(self.validate()?)
         } else {
@@ -426,7 +430,10 @@ fn figures(evaluators: &[Evaluator; 2], part: Part, model: &mut Model, observer:
     let [sampled, full] = evaluators;
     let mut run = |evaluator: &Evaluator, protocol| {
         let users = evaluator.users();
-        evaluator.run(model, &mut |done| observer.tell(News::Evaluating { part, protocol, done, users }))
+        evaluator.run(model, &mut |done| {
+            observer.tell(News::Evaluating { part, protocol, done, users });
+            !observer.stop()
+        })
     };
     Ok(Figures { sampled: run(sampled, Protocol::Sampled)?, full: run(full, Protocol::Full)? })
 }

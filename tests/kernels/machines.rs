@@ -154,6 +154,7 @@ folded!(
     attention_backward,
     candidate_scores,
     contrastive,
+    contrastive_loss,
     dropout_backward,
     embed,
     embed_backward,
@@ -169,8 +170,6 @@ folded!(
     position_backward,
     prototype_softmax,
     prototype_softmax_backward,
-    seq2item_loss,
-    seq2seq_loss,
     sum_slices,
 );
 

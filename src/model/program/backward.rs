@@ -22,53 +22,15 @@ impl Program<'_> {
     /// To the gradients of phi and of the targets.
     fn losses_backward(&mut self) {
         let (b, dim, scale, rows) = (self.buffers, self.dim(), self.scale(), self.input_rows());
-        let candidates = self.counts.candidates as u32;
-        self.push(contrastive_query_backward::call(
-            contrastive_query_backward::Params { rows, candidates, first_candidate: 0, dim, scale, accumulate: 0 },
-            contrastive_query_backward::Bindings {
-                query: b.phi,
-                candidate: b.target,
-                normaliser: b.example_normaliser,
-                weight: b.item_weight,
-                positive: b.item_positive,
-                dquery: b.dphi,
-            },
-        ));
-        self.push(contrastive_candidate_backward::call(
-            contrastive_candidate_backward::Params { rows, candidates, first_candidate: 0, dim, scale },
-            contrastive_candidate_backward::Bindings {
-                query: b.phi,
-                candidate: b.target,
-                normaliser: b.example_normaliser,
-                weight: b.item_weight,
-                positive: b.item_positive,
-                dcandidate: b.dtarget,
-            },
-        ));
-        if !self.with_labels() {
-            return;
-        }
-        let (candidates, first_candidate) = (rows, rows);
-        self.push(contrastive_query_backward::call(
-            contrastive_query_backward::Params { rows, candidates, first_candidate, dim, scale, accumulate: 1 },
-            contrastive_query_backward::Bindings {
-                query: b.phi,
-                candidate: b.phi,
-                normaliser: b.label_normaliser,
-                weight: b.label_weight,
-                positive: b.label_positive,
-                dquery: b.dphi,
-            },
-        ));
-        self.push(contrastive_candidate_backward::call(
-            contrastive_candidate_backward::Params { rows, candidates, first_candidate, dim, scale },
-            contrastive_candidate_backward::Bindings {
-                query: b.phi,
-                candidate: b.phi,
-                normaliser: b.label_normaliser,
-                weight: b.label_weight,
-                positive: b.label_positive,
-                dcandidate: b.dphi,
+        let (targets, labels, first_query) = (self.counts.candidates as u32, self.label_rows(), self.first_query());
+        self.push(contrastive_backward::call(
+            contrastive_backward::Params { rows, targets, labels, first_query, dim, scale },
+            contrastive_backward::Bindings {
+                vector: b.compared,
+                shift: b.shift,
+                positive: b.positive,
+                order: b.order,
+                dvector: b.dcompared,
             },
         ));
     }

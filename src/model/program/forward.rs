@@ -129,55 +129,36 @@ impl Program<'_> {
     pub fn losses(&mut self, slot: usize) {
         let (b, dim, scale, rows) = (self.buffers, self.dim(), self.scale(), self.input_rows());
         let (intentions, examples) = (self.intentions(), self.counts.inputs as u32);
-        let candidates = self.counts.candidates as u32;
-        let params = gather::Params { rows: candidates, dim };
+        let (targets, labels, first_query) = (self.counts.candidates as u32, self.label_rows(), self.first_query());
+        let params = gather::Params { rows: targets, dim };
         self.push(gather::call(params, gather::Bindings { items: b.targets, table: b.item_table, out: b.target }));
         self.push(contrastive::call(
-            contrastive::Params { rows, candidates, first_candidate: 0, dim, scale },
-            contrastive::Bindings { query: b.phi, candidate: b.target, normaliser: b.item_normaliser },
+            contrastive::Params { rows, targets, labels, first_query, dim, scale },
+            contrastive::Bindings { vector: b.compared, normaliser: b.normaliser },
         ));
-        self.push(seq2item_loss::call(
-            seq2item_loss::Params { examples, dim, intentions, scale },
-            seq2item_loss::Bindings {
-                phi: b.phi,
-                candidate: b.target,
+        self.push(contrastive_loss::call(
+            contrastive_loss::Params { examples, intentions, labels, first_query, dim, scale },
+            contrastive_loss::Bindings {
+                vector: b.compared,
                 offsets: b.target_offsets,
-                normaliser: b.item_normaliser,
-                loss: b.item_loss,
-                example_normaliser: b.example_normaliser,
-                weight: b.item_weight,
-                positive: b.item_positive,
+                normaliser: b.normaliser,
+                item_loss: b.item_loss,
+                label_loss: b.pair_loss,
+                shift: b.shift,
+                positive: b.positive,
             },
         ));
-        let mut pairs = 0;
-        if self.with_labels() {
-            pairs = rows;
-            // phi of the labels lies behind that of the inputs.
-            self.push(contrastive::call(
-                contrastive::Params { rows, candidates: rows, first_candidate: rows, dim, scale },
-                contrastive::Bindings { query: b.phi, candidate: b.phi, normaliser: b.label_normaliser },
-            ));
-            self.push(seq2seq_loss::call(
-                seq2seq_loss::Params { rows, first_label: rows, dim, scale },
-                seq2seq_loss::Bindings { phi: b.phi, label: b.phi, normaliser: b.label_normaliser, loss: b.pair_loss },
-            ));
-            let rank = selection_rank(self.hyper.lambda, rows);
-            self.push(select_confident::call(
-                select_confident::Params { rows, rank },
-                select_confident::Bindings {
-                    loss: b.pair_loss,
-                    tau: b.tau,
-                    weight: b.label_weight,
-                    positive: b.label_positive,
-                },
-            ));
-        }
-        self.push(sum_losses::call(
-            sum_losses::Params { examples, pairs, slot: slot as u32 },
-            sum_losses::Bindings {
-                seq2item: b.item_loss,
-                seq2seq: b.pair_loss,
-                selected: b.label_weight,
+        let rank = selection_rank(self.hyper.lambda, labels);
+        self.push(select_confident::call(
+            select_confident::Params { examples, rows, labels, rank, targets, slot: slot as u32 },
+            select_confident::Bindings {
+                item_loss: b.item_loss,
+                label_loss: b.pair_loss,
+                normaliser: b.normaliser,
+                tau: b.tau,
+                shift: b.shift,
+                positive: b.positive,
+                order: b.order,
                 sums: b.sums,
             },
         ));

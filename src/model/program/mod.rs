@@ -78,6 +78,16 @@ impl Program<'_> {
         (self.counts.inputs * self.shape.intentions) as u32
     }
 
+    /// Rows of phi that labels have.
+    fn label_rows(&self) -> u32 {
+        if self.with_labels() { self.input_rows() } else { 0 }
+    }
+
+    /// Row of `compared` where phi begins.
+    fn first_query(&self) -> u32 {
+        (self.buffers.phi.offset / self.shape.dim) as u32
+    }
+
     /// 1 / sqrt(D)
     fn scale(&self) -> f32 {
         (1.0 / (self.shape.dim as f64).sqrt()) as f32

@@ -1,0 +1,193 @@
+//! Gradients of both contrastive losses, of queries and candidates alike.
+//!
+//! A loss is sum_r weight_r * ln(sum_n exp(score(r, n))) - sum_n score(positive_n, n): the share of candidate n in row r
+//! is weight_r * exp(score - largest_r - log_r), less 1 where row r is the positive of candidate n. The weight is part of
+//! the row's shift (largest, log - ln(weight)).
+
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::contrastive_loss::NOTHING;
+use super::{Real, math, parallel, slice_rows};
+
+/// Runs that the queries of a loss are dealt to in the twin; each has a copy of the candidates' gradient.
+const PARTS: usize = 8;
+/// Query rows of a block in the twin.
+const BLOCK: usize = 64;
+
+kernel! {
+    /// `main`: a workgroup makes 32 rows x 64 columns of the gradient, from 32 rows of the other side at a time. `serial`:
+    /// an invocation makes 16 rows.
+    "contrastive_backward"
+    params {
+        /// Query rows (B * K).
+        rows: u32,
+        targets: u32,
+        /// As many as rows, or 0 where there is no such loss.
+        labels: u32,
+        /// Row of the first query in `vector`.
+        first_query: u32,
+        dim: u32,
+        /// 1 / sqrt(D)
+        scale: f32,
+    }
+    bindings {
+        /// Targets; from row `first_query` on queries, then labels: `[.., dim]`
+        vector: read f32,
+        /// What each row's shares are made with, of eq. 6, then of eq. 3: `[2, rows, 2]`
+        shift: read f32,
+        /// The row whose positive each candidate is, or NONE: `[targets + labels]`
+        positive: read u32,
+        /// Number of rows that eq. 4 keeps, then all rows, those first: `[1 + rows]`. The others have no part in eq. 3.
+        order: read u32,
+        /// The gradient of `vector`
+        dvector: write f32,
+    }
+    // Half of the rows are kept, where the selection is the default's.
+    work |_s| [
+        rows * (targets + 0.5 * labels) * (6.0 * dim + 4.0),
+        2.0 * (rows + targets + labels) * dim + 6.0 * rows
+    ]
+    groups |p| [blocks(&p, 32), p.dim.div_ceil(64), 1];
+    serial |p| p.dim.is_multiple_of(4).then(|| [blocks(&p, 8 * 16), 1, 1])
+}
+
+/// Blocks of queries, of targets and of labels.
+fn blocks(p: &Params, size: u32) -> u32 {
+    p.rows.div_ceil(size) + p.targets.div_ceil(size) + p.labels.div_ceil(size)
+}
+
+/// What a run of a loss's queries adds to the gradient.
+struct Part<R> {
+    query: Vec<R>,
+    candidate: Vec<R>,
+}
+
+/// A loss: its candidates and which of them are whose positives, its rows that have a part, and their shifts.
+struct Loss<'a, R> {
+    candidate: &'a [R],
+    /// `candidate`'s transpose and the length of its rows.
+    transpose: (Vec<R>, usize),
+    positive: &'a [u32],
+    rows: Vec<u32>,
+    /// Where each row is in `rows`.
+    places: Vec<Option<usize>>,
+    shift: &'a [R],
+}
+
+impl<'a, R: Real> Loss<'a, R> {
+    fn new(dim: usize, candidate: &'a [R], positive: &'a [u32], rows: &[u32], shift: &'a [R]) -> Self {
+        let mut active: Vec<bool> = vec![false; shift.len() / 2];
+        for &row in rows {
+            active[row as usize] = shift[2 * row as usize + 1] < R::of(NOTHING);
+        }
+        for &row in positive {
+            if let Some(active) = active.get_mut(row as usize) {
+                *active = true;
+            }
+        }
+        let rows: Vec<u32> = (0..active.len() as u32).filter(|&row| active[row as usize]).collect();
+        let mut places = vec![None; active.len()];
+        for (place, &row) in rows.iter().enumerate() {
+            places[row as usize] = Some(place);
+        }
+        let transpose = math::transposed(candidate, positive.len(), dim);
+        Loss { candidate, transpose, positive, rows, places, shift }
+    }
+
+    /// What the rows of `part` add to the gradient.
+    fn part(&self, dim: usize, scale: R, query: &[R], part: usize) -> Part<R> {
+        let (places, n) = (slice_rows(self.rows.len(), PARTS, part), self.positive.len());
+        let mut gradient = Part { query: vec![R::zero(); places.len() * dim], candidate: Vec::new() };
+        if places.is_empty() || n == 0 {
+            return gradient;
+        }
+        gradient.candidate.resize(n * dim, R::zero());
+        let candidate = math::Matrix::new(self.candidate, n, dim, dim);
+        let transpose = math::Matrix::new(&self.transpose.0, dim, n, self.transpose.1);
+        let mut shares = vec![R::zero(); BLOCK.min(places.len()) * n];
+        for start in places.clone().step_by(BLOCK) {
+            let end = places.end.min(start + BLOCK);
+            let rows = &self.rows[start..end];
+            let gathered: Vec<R> = rows.iter().flat_map(|&row| &query[row as usize * dim..][..dim]).copied().collect();
+            let query = math::Matrix::new(&gathered, rows.len(), dim, dim);
+            let shares = &mut shares[..rows.len() * n];
+            math::matmul(shares, n, false, scale, query, transpose);
+            for (row, &r) in shares.chunks_exact_mut(n).zip(rows) {
+                shares_of_row(row, self.shift[2 * r as usize], self.shift[2 * r as usize + 1]);
+            }
+            for (c, &row) in self.positive.iter().enumerate() {
+                let place = self.places.get(row as usize).copied().flatten();
+                if let Some(place) = place.filter(|place| (start..end).contains(place)) {
+                    shares[(place - start) * n + c] -= R::one();
+                }
+            }
+            let shares = math::Matrix::new(shares, rows.len(), n, n);
+            let dquery = &mut gradient.query[(start - places.start) * dim..][..rows.len() * dim];
+            math::matmul(dquery, dim, false, scale, shares, candidate);
+            math::matmul(&mut gradient.candidate, dim, start > places.start, scale, shares.t(), query);
+        }
+        gradient
+    }
+
+    /// Writes the sum of the parts into candidates' rows.
+    fn candidates(&self, dim: usize, parts: &[Part<R>], dcandidate: &mut [R]) {
+        parallel::chunks(dcandidate, dim, parallel::ROWS, |first, dcandidate| {
+            dcandidate.fill(R::zero());
+            for part in parts.iter().filter(|part| !part.candidate.is_empty()) {
+                math::add_scaled(dcandidate, R::one(), &part.candidate[first * dim..][..dcandidate.len()]);
+            }
+        });
+    }
+
+    /// Adds a row's gradient, if it has a part in the loss.
+    fn add_query(&self, dim: usize, parts: &[Part<R>], row: usize, dquery: &mut [R]) {
+        if let Some(place) = self.places[row] {
+            let each = self.rows.len().div_ceil(PARTS);
+            math::add_scaled(dquery, R::one(), &parts[place / each].query[place % each * dim..][..dim]);
+        }
+    }
+}
+
+pub fn twin<R: Real>(p: &Params, vector: &[R], shift: &[R], positive: &[u32], order: &[u32], dvector: &mut [R]) {
+    let Params { rows, targets, labels, first_query, dim, .. } = *p;
+    let [rows, targets, labels, first, dim] = [rows, targets, labels, first_query, dim].map(|n| n as usize);
+    let (target, query) = vector.split_at(first * dim);
+    let (query, label) = query.split_at(rows * dim);
+    let (item_shift, label_shift) = shift.split_at(2 * rows);
+    let (item_positive, label_positive) = positive[..targets + labels].split_at(targets);
+    let order = &order[..=rows];
+    let (all, kept) = (&order[1..], &order[1..][..if labels > 0 { order[0] as usize } else { 0 }]);
+    let label_shift = if labels > 0 { &label_shift[..2 * rows] } else { item_shift };
+    let losses = [
+        Loss::new(dim, &target[..targets * dim], item_positive, all, item_shift),
+        Loss::new(dim, &label[..labels * dim], label_positive, kept, label_shift),
+    ];
+    // The longer ones first.
+    let mut parts: Vec<Part<R>> = (0..2 * PARTS)
+        .into_par_iter()
+        .map(|i| losses[1 - i / PARTS].part(dim, R::of(p.scale), query, i % PARTS))
+        .collect();
+    let item_parts = parts.split_off(PARTS);
+    let parts = [item_parts, parts];
+    let (dtarget, dquery) = dvector.split_at_mut(first * dim);
+    let (dquery, dlabel) = dquery.split_at_mut(rows * dim);
+    losses[0].candidates(dim, &parts[0], &mut dtarget[..targets * dim]);
+    losses[1].candidates(dim, &parts[1], &mut dlabel[..labels * dim]);
+    parallel::chunks(dquery, dim, parallel::ROWS, |first, dquery| {
+        for (i, dquery) in dquery.chunks_exact_mut(dim).enumerate() {
+            dquery.fill(R::zero());
+            for (loss, parts) in losses.iter().zip(&parts) {
+                loss.add_query(dim, parts, first + i, dquery);
+            }
+        }
+    });
+}
+
+/// The scores of one query row to weighted shares.
+#[multiversion(targets = "simd")]
+fn shares_of_row<R: Real>(row: &mut [R], peak: R, log: R) {
+    for share in row {
+        *share = (*share - peak - log).exp_fast();
+    }
+}
