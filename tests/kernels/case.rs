@@ -43,6 +43,8 @@ pub fn sum_of(n: usize) -> Tolerance {
 pub struct Output {
     axes: Vec<(&'static str, usize)>,
     tolerance: Tolerance,
+    /// Elements with a tolerance of their own.
+    special: Option<(Range<usize>, Tolerance)>,
     before: Option<Vec<u32>>,
     len: usize,
     /// All that may and must be written.
@@ -54,7 +56,7 @@ impl Output {
     pub fn new(axes: &[(&'static str, usize)], tolerance: Tolerance) -> Self {
         let len = axes.iter().map(|(_, n)| n).product();
         let ranges = std::iter::once(0..len).collect();
-        Output { axes: axes.to_vec(), tolerance, before: None, len, ranges }
+        Output { axes: axes.to_vec(), tolerance, special: None, before: None, len, ranges }
     }
 
     /// The slices of a gradient, `stride` apart.
@@ -62,7 +64,7 @@ impl Output {
         let size = Output::new(axes, tolerance).len;
         let ranges: Vec<_> = (0..slices).map(|slice| slice * stride..slice * stride + size).collect();
         let axes = vec![("slice", slices), ("element", stride)];
-        Output { axes, tolerance, before: None, len: ranges.last().unwrap().end, ranges }
+        Output { axes, tolerance, special: None, before: None, len: ranges.last().unwrap().end, ranges }
     }
 
     /// It is written on top of these numbers.
@@ -74,6 +76,12 @@ impl Output {
     /// It is written on top of these whole numbers.
     pub fn onto_whole(mut self, before: Vec<u32>) -> Self {
         self.before = Some(before);
+        self
+    }
+
+    /// These rows (of `width` elements) have a tolerance of their own.
+    pub fn but_rows(mut self, rows: Range<usize>, width: usize, tolerance: Tolerance) -> Self {
+        self.special = Some((rows.start * width..rows.end * width, tolerance));
         self
     }
 
@@ -189,11 +197,16 @@ impl Case {
                 written[GUARD + range.start..GUARD + range.end].fill(true);
             }
             let tolerance = output.as_ref().map_or(EXACT, |output| output.tolerance);
+            let special = output.as_ref().and_then(|output| output.special.clone());
+            let tolerance_at = |at: usize| match &special {
+                Some((range, special)) if at >= GUARD && range.contains(&(at - GUARD)) => *special,
+                _ => tolerance,
+            };
             for (at, (&got, &want)) in got[i].iter().zip(&want[i]).enumerate() {
                 let before = job.buffers[i][at];
                 let right = match written[at] {
                     false => got == before,
-                    true => got != POISON && agree(binding.scalar, got, want, tolerance),
+                    true => got != POISON && agree(binding.scalar, got, want, tolerance_at(at)),
                 };
                 if !right {
                     failed += 1;
