@@ -1,6 +1,6 @@
 //! Figures and facts as lines of text. Every number says its protocol and data.
 
-use crate::data::read::Counts;
+use crate::data::read::{Counts, Source};
 use crate::data::split::Part;
 use crate::engine::Description;
 use crate::evaluate::{Evaluation, Protocol};
@@ -29,8 +29,12 @@ pub(super) fn heading(name: &str, counts: Counts) -> String {
 }
 
 pub(super) fn start(start: &Start) -> Vec<String> {
-    let Start { data, counts, kept_out, validation_users, examples, parameters, bytes, engine: on, step } = start;
+    let Start { data, counts, source, kept_out, validation_users, examples, parameters, bytes, engine: on, step } =
+        start;
     let mut lines = vec![engine(on, *bytes), heading(data, *counts)];
+    if let Some(Source { layout, time }) = source {
+        lines.push(format!("read in {:.1} s: {layout}", time.as_secs_f64()));
+    }
     if *kept_out > 0 {
         lines.push(format!("{} users with fewer than 3 items are kept out of evaluation", thousands(*kept_out)));
     }

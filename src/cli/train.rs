@@ -24,6 +24,7 @@ const MAY_CHANGE: &[&str] =
 Examples:
   prismrec train                                            on generated data; about a minute
   prismrec train beauty.txt --run runs/beauty --threads 4   on a file of \"user item\" lines, oldest first
+  prismrec train ratings.csv.gz                             on a table with a header, in order of its timestamps
   prismrec train beauty.txt --engine gpu --dim 128          on the best GPU adapter
   prismrec train beauty.txt --config beauty.toml --lr 5e-4  settings from a file; flags win
   prismrec train --resume runs/beauty                       goes on where Ctrl-C stopped it

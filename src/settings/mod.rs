@@ -250,8 +250,8 @@ fn unknown(name: &str) -> String {
 
 settings! {
     "Data" {
-        /// File of "user item" or "user item item ..." lines in order of time, also gzipped; without it, data with
-        /// planted intentions are generated.
+        /// File of "user item" or "user item item ..." lines in order of time, or a table with a header (CSV or tabs), also
+        /// gzipped; without it, data with planted intentions are generated.
         data: String = String::new(), Any, [value_name = "DATA", help_heading = None::<&str>];
         /// Decides the generated data, and the users and negatives of evaluations: the same for models to compare.
         data_seed: u64 = 1, 0..=LARGEST, [long, value_name = "SEED"];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::DataRecord;
 use crate::data::generate::{Generator, Planted};
-use crate::data::read::{Interactions, read};
+use crate::data::read::{Format, Interactions, Reading, Source, read_as};
 use crate::data::split::{Part, Split, Training};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluator, Options, Protocol};
@@ -19,39 +19,43 @@ pub struct Dataset {
     pub split: Arc<Split>,
     /// The category of every item, `[items]`, where it is known: in generated data.
     pub categories: Option<Vec<u32>>,
+    /// How the file was read; nothing where there is none.
+    pub source: Option<Source>,
 }
 
 impl Dataset {
     /// Reads the settings' data file, or generates data where they name none.
     ///
     /// # Errors
-    /// As [`read`].
+    /// As [`read_as`].
     pub fn open(settings: &Settings) -> Result<Dataset> {
         if settings.data.is_empty() {
             return Ok(Dataset::planted(Generator::default().generate(settings.data_seed)));
         }
-        let split = Arc::new(Split::new(read(Path::new(&settings.data))?, Training::Apart));
-        Ok(Dataset { name: settings.data.clone(), split, categories: None })
+        let Reading { interactions, source } = read_as(Path::new(&settings.data), &Format::default())?;
+        let split = Arc::new(Split::new(interactions, Training::Apart));
+        Ok(Dataset { name: settings.data.clone(), split, categories: None, source: Some(source) })
     }
 
     /// As [`open`](Dataset::open), with the items numbered as in a checkpoint.
     ///
     /// # Errors
-    /// As [`read`], and where an item is not in the catalogue.
+    /// As [`read_as`], and where an item is not in the catalogue.
     pub fn open_for(settings: &Settings, catalogue: &[String]) -> Result<Dataset> {
-        let Dataset { name, split, categories } = Dataset::open(settings)?;
-        if split.interactions().items == catalogue {
-            return Ok(Dataset { name, split, categories });
+        let data = Dataset::open(settings)?;
+        if data.split.interactions().items == catalogue {
+            return Ok(data);
         }
+        let Dataset { name, split, source, .. } = data;
         let interactions = split.interactions().clone().renumbered(catalogue)?;
         // The numbers of the categories' items are those of the generator.
-        Ok(Dataset { name, split: Arc::new(Split::new(interactions, Training::Apart)), categories: None })
+        Ok(Dataset { name, split: Arc::new(Split::new(interactions, Training::Apart)), categories: None, source })
     }
 
     /// Generated data.
     pub fn planted(planted: Planted) -> Dataset {
         let split = Arc::new(Split::new(planted.interactions, Training::Apart));
-        Dataset { name: "generated data".into(), split, categories: Some(planted.categories) }
+        Dataset { name: "generated data".into(), split, categories: Some(planted.categories), source: None }
     }
 
     /// What a checkpoint remembers of the data.
@@ -110,7 +114,7 @@ fn fingerprint(interactions: &Interactions) -> u64 {
     };
     for item in &interactions.items {
         add(item.as_bytes());
-        // No id holds white space.
+        // No id holds the end of a line.
         add(b"\n");
     }
     for &offset in &interactions.offsets {

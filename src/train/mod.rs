@@ -125,6 +125,7 @@ impl<'a> Trainer<'a> {
         let start = Start {
             data: data.name.clone(),
             counts: record.counts,
+            source: data.source.clone(),
             kept_out: data.split.users_kept_out(),
             validation_users: validation[0].users(),
             examples: sampler.examples(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::progress::{Losses, Phase};
-use crate::data::read::Counts;
+use crate::data::read::{Counts, Source};
 use crate::data::split::Part;
 use crate::engine::Description;
 use crate::evaluate::{Evaluation, Protocol};
@@ -58,6 +58,8 @@ pub enum News<'a> {
 pub struct Start {
     pub data: String,
     pub counts: Counts,
+    /// How the data were read, where from a file.
+    pub source: Option<Source>,
     /// Users with too few items to be evaluated.
     pub kept_out: usize,
     pub validation_users: usize,
