@@ -52,7 +52,7 @@ impl Times {
         }
         match text.parse::<f64>() {
             Ok(time) if time.is_finite() => {
-                self.to_decimal();
+                self.make_decimal();
                 self.values.push(order(time));
                 Ok(())
             }
@@ -61,7 +61,7 @@ impl Times {
     }
 
     /// Makes decimal numbers of whole ones.
-    pub fn to_decimal(&mut self) {
+    pub fn make_decimal(&mut self) {
         if !self.decimal {
             self.decimal = true;
             self.values.iter_mut().for_each(|time| *time = order(*time as f64));

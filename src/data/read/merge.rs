@@ -232,7 +232,7 @@ impl Merged {
     fn gather(mut self) -> Interactions {
         let timed = self.pieces.iter().any(|piece| !piece.times.values.is_empty());
         if self.pieces.iter().any(|piece| piece.times.decimal) {
-            self.pieces.par_iter_mut().for_each(|piece| piece.times.to_decimal());
+            self.pieces.par_iter_mut().for_each(|piece| piece.times.make_decimal());
         }
         let mut offsets = vec![0; self.counts.len() + 1];
         for (user, count) in self.counts.iter().enumerate() {
