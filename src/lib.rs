@@ -19,3 +19,4 @@ pub mod recommend;
 pub mod run;
 pub mod settings;
 pub mod train;
+pub mod translate;

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod adapters;
 mod evaluate;
 mod recommend;
+mod shaders;
 mod show;
 mod terminal;
 mod train;
@@ -33,6 +34,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     Recommend(recommend::RecommendArgs),
     Adapters(adapters::AdaptersArgs),
+    Shaders(shaders::ShadersArgs),
 }
 
 /// Parses, runs, and prints what went wrong: exit code 1 for an error, 2 for a wrong command line, 130 for an interrupted
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Recommend(arguments) => recommend::run(arguments),
         Command::Adapters(arguments) => adapters::run(arguments),
+        Command::Shaders(arguments) => shaders::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
