@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::engine::{Ceilings, Span};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::Work;
 use crate::model::Model;
 use crate::run::write_whole;
 
-/// Steps before the measured ones: pipelines are made and caches filled.
+/// Steps before the measured ones: pipelines are made and caches filled. A run that has no more measures them.
 const WARM_UP: u64 = 10;
 /// Steps that are measured.
 const MEASURED: u64 = 50;
@@ -22,6 +22,8 @@ const MEASURED: u64 = 50;
 pub struct Profiler {
     path: PathBuf,
     steps: u64,
+    /// What was measured before all was warm.
+    early: Vec<Span>,
 }
 
 /// What was measured.
@@ -29,7 +31,10 @@ pub struct Profiler {
 pub struct Profile {
     /// The trace's file.
     pub path: PathBuf,
+    /// Measured steps; where there is none, there is no trace either.
     pub steps: u64,
+    /// Whether there were steps before the measured ones, so that pipelines were made and caches filled.
+    pub warm: bool,
     pub ceilings: Ceilings,
     /// The kernels, the longest first.
     pub kernels: Vec<KernelTime>,
@@ -48,8 +53,18 @@ pub struct KernelTime {
 
 impl Profiler {
     /// A profiler that writes its trace to this file.
-    pub fn new(path: PathBuf) -> Profiler {
-        Profiler { path, steps: 0 }
+    ///
+    /// # Errors
+    /// Where no file can be written there, so that this is known before anything is measured.
+    pub fn new(path: PathBuf) -> Result<Profiler> {
+        if path.is_dir() {
+            let source = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+            return Err(Error::File { action: "write", path, source });
+        }
+        // Files are written beside their place first.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        tempfile::tempfile_in(folder).map_err(Error::file("write", &path))?;
+        Ok(Profiler { path, steps: 0, early: Vec::new() })
     }
 
     /// To be called after each step; the profile once it is there.
@@ -58,25 +73,35 @@ impl Profiler {
     /// Where the device fails or the file cannot be written.
     pub fn stepped(&mut self, model: &mut Model) -> Result<Option<Profile>> {
         self.steps += 1;
-        if self.steps == WARM_UP {
-            model.profile(true)?;
+        // The first step makes pipelines. Those after it are measured too, in case no more follow.
+        if self.steps == 1 || self.steps == WARM_UP {
+            self.early = model.profile(true)?;
         }
-        if self.steps == WARM_UP + MEASURED { self.finish(model) } else { Ok(None) }
+        if self.steps == WARM_UP + MEASURED { self.finish(model).map(Some) } else { Ok(None) }
     }
 
-    /// The profile of the steps so far, where any were measured and not told of yet.
+    /// The profile of the steps so far.
     ///
     /// # Errors
     /// As [`stepped`](Profiler::stepped).
-    pub fn finish(&mut self, model: &mut Model) -> Result<Option<Profile>> {
-        let steps = self.steps.saturating_sub(WARM_UP).min(MEASURED);
+    pub fn finish(&mut self, model: &mut Model) -> Result<Profile> {
+        let warm = self.steps > WARM_UP;
+        let steps = self.steps.saturating_sub(if warm { WARM_UP } else { 1 });
         let spans = model.profile(false)?;
-        if spans.is_empty() {
-            return Ok(None);
+        let spans = if self.steps == WARM_UP { std::mem::take(&mut self.early) } else { spans };
+        let path = self.path.clone();
+        if steps == 0 {
+            return Ok(Profile {
+                path,
+                steps,
+                warm,
+                ceilings: Ceilings { flops: 0.0, bytes: 0.0 },
+                kernels: Vec::new(),
+            });
         }
         let ceilings = model.ceilings()?;
-        write_trace(&self.path, &spans)?;
-        Ok(Some(Profile { path: self.path.clone(), steps, ceilings, kernels: sum(&spans, &ceilings) }))
+        write_trace(&path, &spans)?;
+        Ok(Profile { path, steps, warm, ceilings, kernels: sum(&spans, &ceilings) })
     }
 }
 

@@ -216,6 +216,45 @@ fn a_profile_has_every_kernel_of_the_step_on_each_engine() {
 }
 
 #[test]
+fn a_short_run_is_profiled_as_far_as_it_goes() {
+    for (steps, told) in [
+        ("1", "no profile, and no trace in trace.json: only steps after a run's first one are measured"),
+        ("2", "profile of 1 training step (too few to warm up first: the run has no more), trace in trace.json"),
+        ("10", "profile of 9 training steps (too few to warm up first"),
+        ("11", "profile of 1 training step, trace in trace.json"),
+    ] {
+        let folder = folder();
+        fs::write(folder.path().join("small.toml"), SMALL).unwrap();
+        let arguments = ["train", "data.txt", "--config", "small.toml", "--epochs", "8", "--steps", steps];
+        prismrec(folder.path(), &[&arguments[..], &["--engine", "cpu", "--profile", "trace.json"]].concat())
+            .assert()
+            .success()
+            .stdout(contains(told));
+        assert_eq!(folder.path().join("trace.json").exists(), steps != "1", "{steps} steps");
+        if steps != "1" {
+            let trace: Value = serde_json::from_slice(&fs::read(folder.path().join("trace.json")).unwrap()).unwrap();
+            let calls = trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X");
+            let lists: std::collections::BTreeSet<_> = calls.map(|call| call["args"]["list"].to_string()).collect();
+            let steps: u64 = steps.parse().unwrap();
+            let step = |number: &u64| lists.contains(&format!("\"step {number}\""));
+            assert!((if steps > 10 { 11 } else { 2 }..=steps).all(|number| step(&number)), "{lists:?}");
+            assert!(!step(&1), "{lists:?}");
+        }
+    }
+}
+
+#[test]
+fn a_profile_that_cannot_be_written_is_refused_before_training() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("trace")).unwrap();
+    for place in ["no/such/folder/trace.json", "trace", "data.txt/trace.json"] {
+        let arguments = ["train", "data.txt", "--engine", "cpu", "--run", "run", "--profile", place];
+        refused(folder.path(), &arguments, &[&format!("{place}: cannot write"), "caused by"]);
+        assert!(!folder.path().join("run").exists(), "{place}: a refused run left a folder");
+    }
+}
+
+#[test]
 fn a_run_is_not_overwritten() {
     let folder = trained();
     refused(

@@ -115,6 +115,10 @@ fn spelled(name: &str) -> String {
     }
 }
 
+fn plural(number: u64) -> &'static str {
+    if number == 1 { "" } else { "s" }
+}
+
 /// 1234567 as 1,234,567.
 fn thousands(number: usize) -> String {
     let digits = number.to_string();
@@ -124,7 +128,14 @@ fn thousands(number: usize) -> String {
 
 /// What each kernel took, as a table.
 pub(super) fn profile(profile: &Profile) -> Vec<String> {
-    let Profile { path, steps, ceilings, kernels } = profile;
+    let Profile { path, steps, warm, ceilings, kernels } = profile;
+    if *steps == 0 {
+        return vec![format!(
+            "no profile, and no trace in {}: only steps after a run's first one are measured; take more of them",
+            path.display()
+        )];
+    }
+    let cold = if *warm { "" } else { " (too few to warm up first: the run has no more)" };
     let total: f64 = kernels.iter().map(|kernel| kernel.time.as_secs_f64()).sum();
     let (least, work) = kernels.iter().fold((0.0, Work::default()), |(least, work), kernel| {
         let Work { flops, bytes } = kernel.work;
@@ -142,7 +153,7 @@ pub(super) fn profile(profile: &Profile) -> Vec<String> {
         )
     };
     let mut lines = vec![
-        format!("profile of {steps} training steps, trace in {}", path.display()),
+        format!("profile of {steps} training step{}{cold}, trace in {}", plural(*steps), path.display()),
         format!(
             "ceilings, as measured: {:.1} GFLOP/s, {:.1} GB/s; of ceiling: the least time under them, of that taken",
             ceilings.flops / 1e9,

@@ -42,15 +42,15 @@ pub(super) struct TrainArgs {
     /// TOML file of settings: the names of the flags, without dashes in front; flags win
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Time the kernels of 50 steps after the first 10: prints a table, and writes a trace that Perfetto and
-    /// chrome://tracing open
+    /// Time the kernels of 50 steps after the first 10, or of what there is after the first: prints a table, and writes a
+    /// trace that Perfetto and chrome://tracing open
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: TrainArgs) -> Result<()> {
     let TrainArgs { given, run, resume, config, profile } = arguments;
-    let profiler = profile.map(Profiler::new);
+    let profiler = profile.map(Profiler::new).transpose()?;
     match resume {
         Some(folder) => go_on(&given, &folder, profiler),
         None => {

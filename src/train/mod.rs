@@ -196,8 +196,10 @@ impl<'a> Trainer<'a> {
                 self.observer.tell(News::Validated { epoch, step, figures: &figures });
                 self.save_last()?;
             } else if done {
+                self.profile(true)?;
                 return Ok(true);
             } else if self.observer.stop() {
+                self.profile(true)?;
                 self.save_last()?;
                 return Ok(false);
             } else {
@@ -223,7 +225,7 @@ impl<'a> Trainer<'a> {
     /// Hands the profiler this step, or the end of all steps.
     fn profile(&mut self, end: bool) -> Result<()> {
         let Some(profiler) = &mut self.profiler else { return Ok(()) };
-        let profile = if end { profiler.finish(&mut self.model)? } else { profiler.stepped(&mut self.model)? };
+        let profile = if end { Some(profiler.finish(&mut self.model)?) } else { profiler.stepped(&mut self.model)? };
         if let Some(profile) = profile {
             self.profiler = None;
             self.observer.tell(News::Profiled(&profile));
