@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 
 use super::dropout::Dropout;
-use super::{Real, math, parallel};
+use super::{Real, fold, math, parallel};
 
 kernel! {
     /// A workgroup computes 64 x 64 outputs, an invocation 8 x 8.
@@ -33,7 +33,9 @@ kernel! {
         y: write f32,
     }
     work |_s| [2.0 * rows * outer * (inner + 1.0), rows * (inner + (1.0 + residual) * outer) + (inner + 1.0) * outer]
-    groups |p| [p.rows.div_ceil(64), p.outer.div_ceil(64), 1]
+    groups |p| fold(p.rows.div_ceil(64) * p.outer.div_ceil(64));
+    serial |p| (p.inner % 4 == 0 && p.outer % 4 == 0)
+        .then(|| fold((p.rows.div_ceil(24) * p.outer.div_ceil(16)).div_ceil(8)))
 }
 
 pub fn twin<R: Real>(p: &Params, x: &[R], weight: &[R], residual: &[R], y: &mut [R]) {
