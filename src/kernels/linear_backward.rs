@@ -47,7 +47,7 @@ kernel! {
         let tile_columns = p.inner.div_ceil(64);
         fold((p.slices * p.outer.div_ceil(64) + p.rows.div_ceil(64)) * tile_columns)
     };
-    serial |p| (p.inner % 4 == 0 && p.outer % 4 == 0).then(|| {
+    serial |p| (p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4)).then(|| {
         let block_columns = p.inner.div_ceil(16);
         let of_weight = (p.slices * p.outer.div_ceil(32) * block_columns).div_ceil(8);
         fold(of_weight + (p.rows.div_ceil(24) * block_columns).div_ceil(8))

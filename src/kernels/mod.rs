@@ -21,6 +21,8 @@ pub mod dropout;
 mod math;
 pub(crate) mod parallel;
 mod registry;
+#[cfg(target_arch = "x86_64")]
+mod small_product;
 
 pub use call::{
     Access, Arguments, Binding, BufferId, Call, Element, Groups, Kernel, Ragged, Region, Scalar, SerialGroups, Work,
