@@ -1,7 +1,8 @@
 // y = residual + dropout(relu(x W^T + b)): x [rows, inner], W [outer, inner], y [rows, outer]; each end where asked for.
 //
-// Group (r, c) computes rows 64 r .. + 63 and columns 64 c .. + 63 of y from slabs of 16 inner columns held in group
+// main: group (r, c) computes rows 64 r .. + 63 and columns 64 c .. + 63 of y from slabs of 16 inner columns held in group
 // memory; invocation (i, j) of 8 x 8 computes rows 8 i .. + 7 and columns 8 j .. + 7 of the tile.
+// serial: an invocation computes 24 rows and 16 columns of y alone; inner and outer are multiples of 4.
 // Parameters: kernels::linear::Params.
 
 struct Params {
@@ -20,6 +21,10 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight: array<f32>; // [outer, inner], then the bias [outer]
 @group(0) @binding(3) var<storage, read> residual: array<f32>; // [rows, outer]
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [rows, outer]
+@group(0) @binding(1) var<storage, read> x4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> weight4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual4: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y4: array<vec4<f32>>;
 
 const TILE = 64u;
 const SLAB = 16u;
@@ -37,9 +42,18 @@ fn drop_factor(below: u32, scale: f32, key: u32, element: u32) -> f32 {
 }
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
-    let first_row = group.x * TILE;
-    let first_column = group.y * TILE;
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let tile = group.x + group.y * groups.x;
+    let tile_columns = (params.outer + TILE - 1u) / TILE;
+    let first_row = tile / tile_columns * TILE;
+    let first_column = tile % tile_columns * TILE;
+    if first_row >= params.rows {
+        return;
+    }
     let i = invocation / 8u;
     let j = invocation % 8u;
     // Element (r, c) of the 8 x 8 outputs is sums[2 r + c / 4][c % 4].
@@ -99,4 +113,165 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
     }
+}
+
+// Of four elements from `element` on.
+fn drop_factors(element: u32) -> vec4<f32> {
+    return vec4<f32>(
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 1u),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 2u),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 3u),
+    );
+}
+
+// A vector of each of four rows of x. Past the end it is the last row again: its sums are not kept.
+fn x_rows(row: u32, quad: u32) -> mat4x4<f32> {
+    let last = params.rows - 1u;
+    let width = params.inner / 4u;
+    return mat4x4<f32>(
+        x4[min(row, last) * width + quad],
+        x4[min(row + 1u, last) * width + quad],
+        x4[min(row + 2u, last) * width + quad],
+        x4[min(row + 3u, last) * width + quad],
+    );
+}
+
+// A vector of each of four rows of W, which are columns of y.
+fn weight_rows(column: u32, quad: u32) -> mat4x4<f32> {
+    let width = params.inner / 4u;
+    let first = min(column, params.outer - 4u) * width + quad;
+    return mat4x4<f32>(weight4[first], weight4[first + width], weight4[first + 2u * width], weight4[first + 3u * width]);
+}
+
+fn bias(column: u32) -> vec4<f32> {
+    return weight4[(params.outer * params.inner + min(column, params.outer - 4u)) / 4u];
+}
+
+fn finish_rows(row: u32, column: u32, sums: mat4x4<f32>, bias: vec4<f32>) {
+    finish(row, column, sums[0] + bias);
+    finish(row + 1u, column, sums[1] + bias);
+    finish(row + 2u, column, sums[2] + bias);
+    finish(row + 3u, column, sums[3] + bias);
+}
+
+fn finish(row: u32, column: u32, sum: vec4<f32>) {
+    if row < params.rows && column < params.outer {
+        let element = row * params.outer + column;
+        var value = sum;
+        if params.relu == 1u {
+            value = select(value, vec4<f32>(0.0), value < vec4<f32>(0.0));
+        }
+        value *= drop_factors(element);
+        if params.residual == 1u {
+            value += residual4[element / 4u];
+        }
+        y4[element / 4u] = value;
+    }
+}
+
+// On a CPU an invocation is a lane, and what it loads costs far more than what it computes: so it makes the largest block
+// of outputs whose code still compiles in a moment. Sums are matrices of 4 columns (of y's rows) x 4, each a variable of
+// its own, as arrays would have to be indexed in memory.
+@compute @workgroup_size(8)
+fn serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let block = (group.x + group.y * groups.x) * 8u + invocation;
+    let block_columns = (params.outer + 15u) / 16u;
+    let row = block / block_columns * 24u;
+    let column = block % block_columns * 16u;
+    if row >= params.rows {
+        return;
+    }
+    var s00 = mat4x4<f32>();
+    var s01 = mat4x4<f32>();
+    var s02 = mat4x4<f32>();
+    var s03 = mat4x4<f32>();
+    var s10 = mat4x4<f32>();
+    var s11 = mat4x4<f32>();
+    var s12 = mat4x4<f32>();
+    var s13 = mat4x4<f32>();
+    var s20 = mat4x4<f32>();
+    var s21 = mat4x4<f32>();
+    var s22 = mat4x4<f32>();
+    var s23 = mat4x4<f32>();
+    var s30 = mat4x4<f32>();
+    var s31 = mat4x4<f32>();
+    var s32 = mat4x4<f32>();
+    var s33 = mat4x4<f32>();
+    var s40 = mat4x4<f32>();
+    var s41 = mat4x4<f32>();
+    var s42 = mat4x4<f32>();
+    var s43 = mat4x4<f32>();
+    var s50 = mat4x4<f32>();
+    var s51 = mat4x4<f32>();
+    var s52 = mat4x4<f32>();
+    var s53 = mat4x4<f32>();
+    for (var quad = 0u; quad < params.inner / 4u; quad++) {
+        let w0 = transpose(weight_rows(column, quad));
+        let w1 = transpose(weight_rows(column + 4u, quad));
+        let w2 = transpose(weight_rows(column + 8u, quad));
+        let w3 = transpose(weight_rows(column + 12u, quad));
+        let x0 = x_rows(row, quad);
+        s00 += w0 * x0;
+        s01 += w1 * x0;
+        s02 += w2 * x0;
+        s03 += w3 * x0;
+        let x1 = x_rows(row + 4u, quad);
+        s10 += w0 * x1;
+        s11 += w1 * x1;
+        s12 += w2 * x1;
+        s13 += w3 * x1;
+        let x2 = x_rows(row + 8u, quad);
+        s20 += w0 * x2;
+        s21 += w1 * x2;
+        s22 += w2 * x2;
+        s23 += w3 * x2;
+        let x3 = x_rows(row + 12u, quad);
+        s30 += w0 * x3;
+        s31 += w1 * x3;
+        s32 += w2 * x3;
+        s33 += w3 * x3;
+        let x4 = x_rows(row + 16u, quad);
+        s40 += w0 * x4;
+        s41 += w1 * x4;
+        s42 += w2 * x4;
+        s43 += w3 * x4;
+        let x5 = x_rows(row + 20u, quad);
+        s50 += w0 * x5;
+        s51 += w1 * x5;
+        s52 += w2 * x5;
+        s53 += w3 * x5;
+    }
+    let b0 = bias(column);
+    let b1 = bias(column + 4u);
+    let b2 = bias(column + 8u);
+    let b3 = bias(column + 12u);
+    finish_rows(row, column, s00, b0);
+    finish_rows(row, column + 4u, s01, b1);
+    finish_rows(row, column + 8u, s02, b2);
+    finish_rows(row, column + 12u, s03, b3);
+    finish_rows(row + 4u, column, s10, b0);
+    finish_rows(row + 4u, column + 4u, s11, b1);
+    finish_rows(row + 4u, column + 8u, s12, b2);
+    finish_rows(row + 4u, column + 12u, s13, b3);
+    finish_rows(row + 8u, column, s20, b0);
+    finish_rows(row + 8u, column + 4u, s21, b1);
+    finish_rows(row + 8u, column + 8u, s22, b2);
+    finish_rows(row + 8u, column + 12u, s23, b3);
+    finish_rows(row + 12u, column, s30, b0);
+    finish_rows(row + 12u, column + 4u, s31, b1);
+    finish_rows(row + 12u, column + 8u, s32, b2);
+    finish_rows(row + 12u, column + 12u, s33, b3);
+    finish_rows(row + 16u, column, s40, b0);
+    finish_rows(row + 16u, column + 4u, s41, b1);
+    finish_rows(row + 16u, column + 8u, s42, b2);
+    finish_rows(row + 16u, column + 12u, s43, b3);
+    finish_rows(row + 20u, column, s50, b0);
+    finish_rows(row + 20u, column + 4u, s51, b1);
+    finish_rows(row + 20u, column + 8u, s52, b2);
+    finish_rows(row + 20u, column + 12u, s53, b3);
 }

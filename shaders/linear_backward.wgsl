@@ -1,8 +1,15 @@
-// dx (+)= dy W, times gate_scale where x > 0 and 0 elsewhere if x was made by ReLU and dropout:
-// dy [rows, outer], W [outer, inner], dx [rows, inner].
+// The backward pass of y = dropout(x W^T + b): with dy' = dy through the dropout's mask,
+//   dx (+)= dy' W, times gate_scale where x > 0 and 0 elsewhere if x was made by ReLU and dropout
+//   dW = dy'^T x and db = the sum of the rows of dy'; slice s sums its run of rows
+// x [rows, inner], dy [rows, outer], W [outer, inner], dx [rows, inner].
 //
-// Group (r, c) computes rows 64 r .. + 63 and columns 64 c .. + 63 of dx from slabs of 16 outer columns held in group
-// memory; invocation (i, j) of 8 x 8 computes rows 8 i .. + 7 and columns 8 j .. + 7 of the tile.
+// Both are products sum over k of left[k, row] right[k, column]: of dx, k goes through outer, left is dy' and right W;
+// of dW, k goes through a slice's rows, left is dy' transposed and right x.
+//
+// main: a group computes a tile of 64 x 64 of dW in one slice, or, in the groups after those, of dx, from slabs of 16 k
+// held in group memory; invocation (i, j) of 8 x 8 computes rows 8 i .. + 7 and columns 8 j .. + 7 of the tile.
+// serial: an invocation computes 24 rows and 16 columns of dx or 32 rows and 16 columns of dW in one slice alone; inner
+// and outer are multiples of 4.
 // Parameters: kernels::linear_backward::Params.
 
 struct Params {
@@ -12,6 +19,11 @@ struct Params {
     accumulate: u32,
     gate: u32,
     gate_scale: f32,
+    slices: u32,
+    stride: u32,
+    drop_below: u32,
+    drop_scale: f32,
+    drop_key: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -19,37 +31,93 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight: array<f32>; // [outer, inner]
 @group(0) @binding(3) var<storage, read> x: array<f32>; // [rows, inner]
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>; // [rows, inner]
+@group(0) @binding(5) var<storage, read_write> gradient: array<f32>; // [slices, stride]: dW [outer, inner], db [outer]
+@group(0) @binding(1) var<storage, read> dy4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> weight4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> x4: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> dx4: array<vec4<f32>>;
 
 const TILE = 64u;
 const SLAB = 16u;
 
-var<workgroup> left: array<vec4<f32>, 256>; // [slab column, tile row / 4]
-var<workgroup> right: array<vec4<f32>, 256>; // [slab column, tile column / 4]
+var<workgroup> left: array<vec4<f32>, 256>; // [slab k, tile row / 4]
+var<workgroup> right: array<vec4<f32>, 256>; // [slab k, tile column / 4]
+
+// The same in every shader that drops out; src/kernels/dropout.rs says what it is.
+fn drop_factor(below: u32, scale: f32, key: u32, element: u32) -> f32 {
+    var x = element * 0x9e3779b1u + key;
+    x = (x ^ (x >> 16u)) * 0x7feb352du;
+    x = (x ^ (x >> 15u)) * 0x846ca68bu;
+    x = x ^ (x >> 16u);
+    return select(scale, 0.0, x < below);
+}
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
-    let first_row = group.x * TILE;
-    let first_column = group.y * TILE;
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let tile_columns = (params.inner + TILE - 1u) / TILE;
+    let tile_rows = (params.outer + TILE - 1u) / TILE; // of dW
+    let of_weight = params.slices * tile_rows * tile_columns;
+    let number = group.x + group.y * groups.x;
+    let is_weight = number < of_weight;
+    var tile = number - of_weight;
+    // Rows of the output; where k begins and ends; elements of dy from one row of the tile, or k, to the next.
+    var rows = params.rows;
+    var begin = 0u;
+    var end = params.outer;
+    var dy_row = params.outer;
+    var dy_k = 1u;
+    var base = 0u;
+    if is_weight {
+        tile = number % (tile_rows * tile_columns);
+        let slice = number / (tile_rows * tile_columns);
+        let each = (params.rows + params.slices - 1u) / params.slices;
+        rows = params.outer;
+        begin = slice * each;
+        end = min(begin + each, params.rows);
+        dy_row = 1u;
+        dy_k = params.outer;
+        base = slice * params.stride;
+    }
+    let first_row = tile / tile_columns * TILE;
+    let first_column = tile % tile_columns * TILE;
+    if first_row >= rows {
+        return;
+    }
     let i = invocation / 8u;
     let j = invocation % 8u;
     // Element (r, c) of the 8 x 8 outputs is sums[2 r + c / 4][c % 4].
     var sums: array<vec4<f32>, 16>;
-    for (var at = 0u; at < params.outer; at += SLAB) {
+    var bias = 0.0; // sum of row first_row + invocation of left
+    for (var at = begin; at < end; at += SLAB) {
         // Whole vectors are stored, as invocations may not share one.
         for (var part = 0u; part < 4u; part++) {
             let s = invocation / 16u + 4u * part;
             let quad = invocation % 16u;
             var a = vec4<f32>(0.0);
             var b = vec4<f32>(0.0);
-            if at + s < params.outer {
+            if at + s < end {
                 for (var e = 0u; e < 4u; e++) {
                     let row = first_row + 4u * quad + e;
                     let column = first_column + 4u * quad + e;
-                    if row < params.rows {
-                        a[e] = dy[row * params.outer + at + s];
+                    if row < rows {
+                        let element = row * dy_row + (at + s) * dy_k;
+                        var value = dy[element];
+                        if params.drop_below > 0u {
+                            value *= drop_factor(params.drop_below, params.drop_scale, params.drop_key, element);
+                        }
+                        a[e] = value;
                     }
                     if column < params.inner {
-                        b[e] = weight[(at + s) * params.inner + column];
+                        let element = (at + s) * params.inner + column;
+                        if is_weight {
+                            b[e] = x[element];
+                        } else {
+                            b[e] = weight[element];
+                        }
                     }
                 }
             }
@@ -58,6 +126,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         workgroupBarrier();
         for (var s = 0u; s < SLAB; s++) {
+            bias += left[s * 16u + invocation / 4u][invocation % 4u];
             let a0 = left[s * 16u + 2u * i];
             let a1 = left[s * 16u + 2u * i + 1u];
             let b0 = right[s * 16u + 2u * j];
@@ -75,17 +144,398 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let row = first_row + 8u * i + r;
         for (var c = 0u; c < 8u; c++) {
             let column = first_column + 8u * j + c;
-            if row < params.rows && column < params.inner {
+            if row < rows && column < params.inner {
                 let element = row * params.inner + column;
                 var value = sums[2u * r + c / 4u][c % 4u];
-                if params.gate == 1u {
-                    value = select(0.0, value * params.gate_scale, x[element] > 0.0);
+                if is_weight {
+                    gradient[base + element] = value;
+                } else {
+                    if params.gate == 1u {
+                        value = select(0.0, value * params.gate_scale, x[element] > 0.0);
+                    }
+                    if params.accumulate == 1u {
+                        value += dx[element];
+                    }
+                    dx[element] = value;
                 }
-                if params.accumulate == 1u {
-                    value += dx[element];
-                }
-                dx[element] = value;
             }
         }
     }
+    if is_weight && first_column == 0u && first_row + invocation < params.outer {
+        gradient[base + params.outer * params.inner + first_row + invocation] = bias;
+    }
+}
+
+// Four elements of a row of dy, through the mask.
+fn dy_quad(row: u32, column: u32) -> vec4<f32> {
+    let element = row * params.outer + column;
+    return dy4[element / 4u] * vec4<f32>(
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 1u),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 2u),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 3u),
+    );
+}
+
+// Of four rows. Past the end it is the last row again: its sums are not kept.
+fn dy_rows(row: u32, column: u32) -> mat4x4<f32> {
+    let last = params.rows - 1u;
+    return mat4x4<f32>(
+        dy_quad(min(row, last), column),
+        dy_quad(min(row + 1u, last), column),
+        dy_quad(min(row + 2u, last), column),
+        dy_quad(min(row + 3u, last), column),
+    );
+}
+
+// Of four rows, zeros from row `end` on.
+fn dy_rows_before(end: u32, row: u32, column: u32) -> mat4x4<f32> {
+    let at = min(column, params.outer - 4u);
+    let last = end - 1u;
+    return mat4x4<f32>(
+        dy_quad(row, at),
+        select(vec4<f32>(0.0), dy_quad(min(row + 1u, last), at), row + 1u < end),
+        select(vec4<f32>(0.0), dy_quad(min(row + 2u, last), at), row + 2u < end),
+        select(vec4<f32>(0.0), dy_quad(min(row + 3u, last), at), row + 3u < end),
+    );
+}
+
+// Four elements of each of four rows of x, the last one before `end` again past it.
+fn x_rows_before(end: u32, row: u32, column: u32) -> mat4x4<f32> {
+    let width = params.inner / 4u;
+    let at = min(column, params.inner - 4u) / 4u;
+    let last = end - 1u;
+    return mat4x4<f32>(
+        x4[row * width + at],
+        x4[min(row + 1u, last) * width + at],
+        x4[min(row + 2u, last) * width + at],
+        x4[min(row + 3u, last) * width + at],
+    );
+}
+
+// Four elements of each of four rows of W.
+fn weight_rows(row: u32, column: u32) -> mat4x4<f32> {
+    let width = params.inner / 4u;
+    let first = row * width + min(column, params.inner - 4u) / 4u;
+    return mat4x4<f32>(weight4[first], weight4[first + width], weight4[first + 2u * width], weight4[first + 3u * width]);
+}
+
+fn finish_rows(row: u32, column: u32, sums: mat4x4<f32>) {
+    finish(row, column, sums[0]);
+    finish(row + 1u, column, sums[1]);
+    finish(row + 2u, column, sums[2]);
+    finish(row + 3u, column, sums[3]);
+}
+
+fn finish(row: u32, column: u32, sum: vec4<f32>) {
+    if row < params.rows && column < params.inner {
+        let at = (row * params.inner + column) / 4u;
+        var value = sum;
+        if params.gate == 1u {
+            value = select(vec4<f32>(0.0), value * params.gate_scale, x4[at] > vec4<f32>(0.0));
+        }
+        if params.accumulate == 1u {
+            value += dx4[at];
+        }
+        dx4[at] = value;
+    }
+}
+
+fn finish_weights(base: u32, row: u32, column: u32, sums: mat4x4<f32>) {
+    finish_weight(base, row, column, sums[0]);
+    finish_weight(base, row + 1u, column, sums[1]);
+    finish_weight(base, row + 2u, column, sums[2]);
+    finish_weight(base, row + 3u, column, sums[3]);
+}
+
+fn finish_weight(base: u32, row: u32, column: u32, sum: vec4<f32>) {
+    if row < params.outer && column < params.inner {
+        let at = base + row * params.inner + column;
+        gradient[at] = sum.x;
+        gradient[at + 1u] = sum.y;
+        gradient[at + 2u] = sum.z;
+        gradient[at + 3u] = sum.w;
+    }
+}
+
+fn finish_bias(base: u32, row: u32, column: u32, sum: vec4<f32>) {
+    if row < params.outer && column == 0u {
+        let at = base + params.outer * params.inner + row;
+        gradient[at] = sum.x;
+        gradient[at + 1u] = sum.y;
+        gradient[at + 2u] = sum.z;
+        gradient[at + 3u] = sum.w;
+    }
+}
+
+// On a CPU an invocation is a lane, and what it loads costs far more than what it computes: so it makes the largest block
+// of outputs whose code still compiles in a moment. Sums are matrices of 4 columns (of the output's rows) x 4, each a
+// variable of its own, as arrays would have to be indexed in memory.
+@compute @workgroup_size(8)
+fn serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let block_columns = (params.inner + 15u) / 16u;
+    let weight_rows = (params.outer + 31u) / 32u;
+    let of_weight = (params.slices * weight_rows * block_columns + 7u) / 8u;
+    let of_input = ((params.rows + 23u) / 24u * block_columns + 7u) / 8u;
+    // Groups of both kinds are spread evenly, as threads take runs of groups.
+    let number = group.x + group.y * groups.x;
+    let before = number * of_weight / (of_weight + of_input);
+    if number >= of_weight + of_input {
+        return;
+    }
+    if before == (number + 1u) * of_weight / (of_weight + of_input) {
+        input_block((number - before) * 8u + invocation, block_columns);
+    } else {
+        weight_block(before * 8u + invocation, weight_rows, block_columns);
+    }
+}
+
+fn input_block(block: u32, block_columns: u32) {
+    let row = block / block_columns * 24u;
+    let column = block % block_columns * 16u;
+    if row >= params.rows {
+        return;
+    }
+    var s00 = mat4x4<f32>();
+    var s01 = mat4x4<f32>();
+    var s02 = mat4x4<f32>();
+    var s03 = mat4x4<f32>();
+    var s10 = mat4x4<f32>();
+    var s11 = mat4x4<f32>();
+    var s12 = mat4x4<f32>();
+    var s13 = mat4x4<f32>();
+    var s20 = mat4x4<f32>();
+    var s21 = mat4x4<f32>();
+    var s22 = mat4x4<f32>();
+    var s23 = mat4x4<f32>();
+    var s30 = mat4x4<f32>();
+    var s31 = mat4x4<f32>();
+    var s32 = mat4x4<f32>();
+    var s33 = mat4x4<f32>();
+    var s40 = mat4x4<f32>();
+    var s41 = mat4x4<f32>();
+    var s42 = mat4x4<f32>();
+    var s43 = mat4x4<f32>();
+    var s50 = mat4x4<f32>();
+    var s51 = mat4x4<f32>();
+    var s52 = mat4x4<f32>();
+    var s53 = mat4x4<f32>();
+    for (var k = 0u; k < params.outer; k += 4u) {
+        let w0 = weight_rows(k, column);
+        let w1 = weight_rows(k, column + 4u);
+        let w2 = weight_rows(k, column + 8u);
+        let w3 = weight_rows(k, column + 12u);
+        let d0 = dy_rows(row, k);
+        s00 += w0 * d0;
+        s01 += w1 * d0;
+        s02 += w2 * d0;
+        s03 += w3 * d0;
+        let d1 = dy_rows(row + 4u, k);
+        s10 += w0 * d1;
+        s11 += w1 * d1;
+        s12 += w2 * d1;
+        s13 += w3 * d1;
+        let d2 = dy_rows(row + 8u, k);
+        s20 += w0 * d2;
+        s21 += w1 * d2;
+        s22 += w2 * d2;
+        s23 += w3 * d2;
+        let d3 = dy_rows(row + 12u, k);
+        s30 += w0 * d3;
+        s31 += w1 * d3;
+        s32 += w2 * d3;
+        s33 += w3 * d3;
+        let d4 = dy_rows(row + 16u, k);
+        s40 += w0 * d4;
+        s41 += w1 * d4;
+        s42 += w2 * d4;
+        s43 += w3 * d4;
+        let d5 = dy_rows(row + 20u, k);
+        s50 += w0 * d5;
+        s51 += w1 * d5;
+        s52 += w2 * d5;
+        s53 += w3 * d5;
+    }
+    finish_rows(row, column, s00);
+    finish_rows(row, column + 4u, s01);
+    finish_rows(row, column + 8u, s02);
+    finish_rows(row, column + 12u, s03);
+    finish_rows(row + 4u, column, s10);
+    finish_rows(row + 4u, column + 4u, s11);
+    finish_rows(row + 4u, column + 8u, s12);
+    finish_rows(row + 4u, column + 12u, s13);
+    finish_rows(row + 8u, column, s20);
+    finish_rows(row + 8u, column + 4u, s21);
+    finish_rows(row + 8u, column + 8u, s22);
+    finish_rows(row + 8u, column + 12u, s23);
+    finish_rows(row + 12u, column, s30);
+    finish_rows(row + 12u, column + 4u, s31);
+    finish_rows(row + 12u, column + 8u, s32);
+    finish_rows(row + 12u, column + 12u, s33);
+    finish_rows(row + 16u, column, s40);
+    finish_rows(row + 16u, column + 4u, s41);
+    finish_rows(row + 16u, column + 8u, s42);
+    finish_rows(row + 16u, column + 12u, s43);
+    finish_rows(row + 20u, column, s50);
+    finish_rows(row + 20u, column + 4u, s51);
+    finish_rows(row + 20u, column + 8u, s52);
+    finish_rows(row + 20u, column + 12u, s53);
+}
+
+fn weight_block(block: u32, block_rows: u32, block_columns: u32) {
+    let slice = block / (block_rows * block_columns);
+    let row = block / block_columns % block_rows * 32u;
+    let column = block % block_columns * 16u;
+    if slice >= params.slices {
+        return;
+    }
+    let each = (params.rows + params.slices - 1u) / params.slices;
+    let end = min((slice + 1u) * each, params.rows);
+    var s00 = mat4x4<f32>();
+    var s01 = mat4x4<f32>();
+    var s02 = mat4x4<f32>();
+    var s03 = mat4x4<f32>();
+    var s10 = mat4x4<f32>();
+    var s11 = mat4x4<f32>();
+    var s12 = mat4x4<f32>();
+    var s13 = mat4x4<f32>();
+    var s20 = mat4x4<f32>();
+    var s21 = mat4x4<f32>();
+    var s22 = mat4x4<f32>();
+    var s23 = mat4x4<f32>();
+    var s30 = mat4x4<f32>();
+    var s31 = mat4x4<f32>();
+    var s32 = mat4x4<f32>();
+    var s33 = mat4x4<f32>();
+    var s40 = mat4x4<f32>();
+    var s41 = mat4x4<f32>();
+    var s42 = mat4x4<f32>();
+    var s43 = mat4x4<f32>();
+    var s50 = mat4x4<f32>();
+    var s51 = mat4x4<f32>();
+    var s52 = mat4x4<f32>();
+    var s53 = mat4x4<f32>();
+    var s60 = mat4x4<f32>();
+    var s61 = mat4x4<f32>();
+    var s62 = mat4x4<f32>();
+    var s63 = mat4x4<f32>();
+    var s70 = mat4x4<f32>();
+    var s71 = mat4x4<f32>();
+    var s72 = mat4x4<f32>();
+    var s73 = mat4x4<f32>();
+    var b0 = vec4<f32>();
+    var b1 = vec4<f32>();
+    var b2 = vec4<f32>();
+    var b3 = vec4<f32>();
+    var b4 = vec4<f32>();
+    var b5 = vec4<f32>();
+    var b6 = vec4<f32>();
+    var b7 = vec4<f32>();
+    for (var k = slice * each; k < end; k += 4u) {
+        let x0 = x_rows_before(end, k, column);
+        let x1 = x_rows_before(end, k, column + 4u);
+        let x2 = x_rows_before(end, k, column + 8u);
+        let x3 = x_rows_before(end, k, column + 12u);
+        let d0 = dy_rows_before(end, k, row);
+        b0 += d0[0] + d0[1] + d0[2] + d0[3];
+        let t0 = transpose(d0);
+        s00 += x0 * t0;
+        s01 += x1 * t0;
+        s02 += x2 * t0;
+        s03 += x3 * t0;
+        let d1 = dy_rows_before(end, k, row + 4u);
+        b1 += d1[0] + d1[1] + d1[2] + d1[3];
+        let t1 = transpose(d1);
+        s10 += x0 * t1;
+        s11 += x1 * t1;
+        s12 += x2 * t1;
+        s13 += x3 * t1;
+        let d2 = dy_rows_before(end, k, row + 8u);
+        b2 += d2[0] + d2[1] + d2[2] + d2[3];
+        let t2 = transpose(d2);
+        s20 += x0 * t2;
+        s21 += x1 * t2;
+        s22 += x2 * t2;
+        s23 += x3 * t2;
+        let d3 = dy_rows_before(end, k, row + 12u);
+        b3 += d3[0] + d3[1] + d3[2] + d3[3];
+        let t3 = transpose(d3);
+        s30 += x0 * t3;
+        s31 += x1 * t3;
+        s32 += x2 * t3;
+        s33 += x3 * t3;
+        let d4 = dy_rows_before(end, k, row + 16u);
+        b4 += d4[0] + d4[1] + d4[2] + d4[3];
+        let t4 = transpose(d4);
+        s40 += x0 * t4;
+        s41 += x1 * t4;
+        s42 += x2 * t4;
+        s43 += x3 * t4;
+        let d5 = dy_rows_before(end, k, row + 20u);
+        b5 += d5[0] + d5[1] + d5[2] + d5[3];
+        let t5 = transpose(d5);
+        s50 += x0 * t5;
+        s51 += x1 * t5;
+        s52 += x2 * t5;
+        s53 += x3 * t5;
+        let d6 = dy_rows_before(end, k, row + 24u);
+        b6 += d6[0] + d6[1] + d6[2] + d6[3];
+        let t6 = transpose(d6);
+        s60 += x0 * t6;
+        s61 += x1 * t6;
+        s62 += x2 * t6;
+        s63 += x3 * t6;
+        let d7 = dy_rows_before(end, k, row + 28u);
+        b7 += d7[0] + d7[1] + d7[2] + d7[3];
+        let t7 = transpose(d7);
+        s70 += x0 * t7;
+        s71 += x1 * t7;
+        s72 += x2 * t7;
+        s73 += x3 * t7;
+    }
+    let base = slice * params.stride;
+    finish_weights(base, row, column, s00);
+    finish_weights(base, row, column + 4u, s01);
+    finish_weights(base, row, column + 8u, s02);
+    finish_weights(base, row, column + 12u, s03);
+    finish_weights(base, row + 4u, column, s10);
+    finish_weights(base, row + 4u, column + 4u, s11);
+    finish_weights(base, row + 4u, column + 8u, s12);
+    finish_weights(base, row + 4u, column + 12u, s13);
+    finish_weights(base, row + 8u, column, s20);
+    finish_weights(base, row + 8u, column + 4u, s21);
+    finish_weights(base, row + 8u, column + 8u, s22);
+    finish_weights(base, row + 8u, column + 12u, s23);
+    finish_weights(base, row + 12u, column, s30);
+    finish_weights(base, row + 12u, column + 4u, s31);
+    finish_weights(base, row + 12u, column + 8u, s32);
+    finish_weights(base, row + 12u, column + 12u, s33);
+    finish_weights(base, row + 16u, column, s40);
+    finish_weights(base, row + 16u, column + 4u, s41);
+    finish_weights(base, row + 16u, column + 8u, s42);
+    finish_weights(base, row + 16u, column + 12u, s43);
+    finish_weights(base, row + 20u, column, s50);
+    finish_weights(base, row + 20u, column + 4u, s51);
+    finish_weights(base, row + 20u, column + 8u, s52);
+    finish_weights(base, row + 20u, column + 12u, s53);
+    finish_weights(base, row + 24u, column, s60);
+    finish_weights(base, row + 24u, column + 4u, s61);
+    finish_weights(base, row + 24u, column + 8u, s62);
+    finish_weights(base, row + 24u, column + 12u, s63);
+    finish_weights(base, row + 28u, column, s70);
+    finish_weights(base, row + 28u, column + 4u, s71);
+    finish_weights(base, row + 28u, column + 8u, s72);
+    finish_weights(base, row + 28u, column + 12u, s73);
+    finish_bias(base, row, column, b0);
+    finish_bias(base, row + 4u, column, b1);
+    finish_bias(base, row + 8u, column, b2);
+    finish_bias(base, row + 12u, column, b3);
+    finish_bias(base, row + 16u, column, b4);
+    finish_bias(base, row + 20u, column, b5);
+    finish_bias(base, row + 24u, column, b6);
+    finish_bias(base, row + 28u, column, b7);
 }

@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest, Split};
-use prismrec::kernels::{BufferId, Call, Region, column_sum, gather, linear, sum_slices};
+use prismrec::kernels::{BufferId, Call, Region, gather, linear, sum_slices};
 
 /// Every engine that this machine has, new, with a name to print.
 fn engines() -> Vec<(String, Box<dyn Engine>)> {
@@ -111,7 +111,6 @@ fn calls_see_the_calls_before_them_and_only_their_regions() {
             drop_scale: 1.0,
             drop_key: 0,
         };
-        let columns = column_sum::Params { first: 0, rows: 2, columns: 2, slices: 1, stride: 2 };
         let residual = all(engine.allocate("no residual", 64).unwrap(), 12);
         let bindings = linear::Bindings { x: all(x, 6), weight: weight_region, residual, y: y_region };
         engine
@@ -121,7 +120,7 @@ fn calls_see_the_calls_before_them_and_only_their_regions() {
                     linear::call(params, bindings),
                     rows(4, all(items, 2), y_region, all(taken, 8)),
                     sum(all(taken, 8), 2, all(halves, 4)),
-                    column_sum::call(columns, column_sum::Bindings { x: all(halves, 4), gradient: total_region }),
+                    sum(all(halves, 4), 2, total_region),
                 ],
             )
             .unwrap();

@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 
 use super::dropout::Dropout;
-use super::{Real, math, parallel};
+use super::{Real, fold, math, parallel};
 
 kernel! {
     /// A workgroup computes 64 x 64 outputs, an invocation 8 x 8.
@@ -33,18 +33,22 @@ kernel! {
         y: write f32,
     }
     work |_s| [2.0 * rows * outer * (inner + 1.0), rows * (inner + (1.0 + residual) * outer) + (inner + 1.0) * outer]
-    groups |p| [p.rows.div_ceil(64), p.outer.div_ceil(64), 1]
+    groups |p| fold(p.rows.div_ceil(64) * p.outer.div_ceil(64));
+    serial |p| (p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4))
+        .then(|| fold((p.rows.div_ceil(24) * p.outer.div_ceil(16)).div_ceil(8)))
 }
 
 pub fn twin<R: Real>(p: &Params, x: &[R], weight: &[R], residual: &[R], y: &mut [R]) {
     let (rows, inner, outer) = (p.rows as usize, p.inner as usize, p.outer as usize);
     let (weight, bias) = weight.split_at(inner * outer);
-    let weight = math::Matrix::new(weight, outer, inner, inner);
-    // So many rows stay in the cache between product and ends.
-    parallel::chunks(&mut y[..rows * outer], outer, 2 * parallel::ROWS, |first, y| {
+    // Products with contiguous rows are the fastest, and one copy does for all.
+    let (weight, row) = math::transposed(weight, outer, inner);
+    let weight = math::Matrix::new(&weight, inner, outer, row);
+    // So many rows stay in the cache between product and ends, and are whole blocks of a small product.
+    parallel::chunks(&mut y[..rows * outer], outer, 48, |first, y| {
         let n = y.len() / outer;
         let x = math::Matrix::new(&x[first * inner..(first + n) * inner], n, inner, inner);
-        math::matmul(y, outer, false, R::one(), x, weight.t());
+        math::matmul(y, outer, false, R::one(), x, weight);
         let residual = if p.residual == 1 { &residual[first * outer..][..n * outer] } else { &[] };
         ends(p, first, &bias[..outer], residual, y);
     });

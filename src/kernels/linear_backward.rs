@@ -1,11 +1,14 @@
-//! Gradient of a linear layer's input: dx = dy W, where asked for through the ReLU and dropout that made x.
+//! Gradients of a linear layer's input, weight and bias: dx = dy W, dW = dy^T x, db = the sum of dy's rows; dy goes
+//! through the dropout at the layer's end, dx, where asked for, through the ReLU and dropout that made x.
 
 use multiversion::multiversion;
+use rayon::prelude::*;
 
-use super::{Real, math, parallel};
+use super::dropout::Dropout;
+use super::{Real, fold, math, slice_rows};
 
 kernel! {
-    /// A workgroup computes 64 x 64 outputs, an invocation 8 x 8.
+    /// A workgroup computes 64 x 64 elements of dW in one slice or of dx, an invocation 8 x 8.
     "linear_backward"
     params {
         rows: u32,
@@ -13,46 +16,93 @@ kernel! {
         inner: u32,
         /// Width of y.
         outer: u32,
+        /// 1: dx is added to what is there
         accumulate: u32,
         /// 1: x was made by ReLU and dropout; where it is 0, so is its gradient, elsewhere multiply with `gate_scale`
         gate: u32,
         gate_scale: f32,
+        slices: u32,
+        stride: u32,
+        drop_below: u32,
+        drop_scale: f32,
+        drop_key: u32,
     }
     bindings {
         /// `[rows, outer]`
         dy: read f32,
         /// W `[outer, inner]`
         weight: read f32,
-        /// `[rows, inner]`; not read without `gate`
+        /// `[rows, inner]`
         x: read f32,
         /// `[rows, inner]`
         dx: write f32,
+        /// dW `[outer, inner]`, then db `[outer]`, in each slice
+        gradient: write f32,
     }
-    work |_s| [2.0 * rows * inner * outer, rows * (outer + (1.0 + accumulate + gate) * inner) + inner * outer]
-    groups |p| [p.rows.div_ceil(64), p.inner.div_ceil(64), 1]
+    work |_s| [
+        2.0 * rows * outer * (2.0 * inner + 1.0),
+        rows * (outer + (2.0 + accumulate) * inner) + inner * outer + slices * (inner + 1.0) * outer
+    ]
+    groups |p| {
+        let tile_columns = p.inner.div_ceil(64);
+        fold((p.slices * p.outer.div_ceil(64) + p.rows.div_ceil(64)) * tile_columns)
+    };
+    serial |p| (p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4)).then(|| {
+        let block_columns = p.inner.div_ceil(16);
+        let of_weight = (p.slices * p.outer.div_ceil(32) * block_columns).div_ceil(8);
+        fold(of_weight + (p.rows.div_ceil(24) * block_columns).div_ceil(8))
+    })
 }
 
-pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R]) {
-    let (rows, inner, outer) = (p.rows as usize, p.inner as usize, p.outer as usize);
+pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], gradient: &mut [R]) {
+    let (rows, inner, outer, slices) = (p.rows as usize, p.inner as usize, p.outer as usize, p.slices as usize);
     let weight = math::Matrix::new(&weight[..inner * outer], outer, inner, inner);
-    parallel::chunks(&mut dx[..rows * inner], inner, 2 * parallel::ROWS, |first, dx| {
-        let n = dx.len() / inner;
-        let dy = math::Matrix::new(&dy[first * outer..(first + n) * outer], n, outer, outer);
+    let dropout = Dropout { below: p.drop_below, scale: p.drop_scale, key: p.drop_key };
+    // A slice's rows of dx with the slice; the last slices may have none.
+    let mut runs: Vec<&mut [R]> = dx[..rows * inner].chunks_mut((rows.div_ceil(slices) * inner).max(1)).collect();
+    runs.resize_with(slices, Default::default);
+    runs.into_par_iter().zip(gradient.par_chunks_mut(p.stride as usize)).enumerate().for_each(|(slice, (dx, out))| {
+        let rows = slice_rows(rows, slices, slice);
+        let n = rows.len();
+        let (dw, db) = out[..(inner + 1) * outer].split_at_mut(inner * outer);
+        let x = &x[rows.start * inner..rows.end * inner];
+        let dy = &dy[rows.start * outer..rows.end * outer];
+        let mut masked = Vec::new();
+        let dy = if dropout.below == 0 {
+            dy
+        } else {
+            masked.extend_from_slice(dy);
+            mask(dropout, &mut masked, (rows.start as u32).wrapping_mul(p.outer));
+            &masked
+        };
+        sum_rows(dy, db);
+        let dy = math::Matrix::new(dy, n, outer, outer);
+        math::matmul(dw, inner, false, R::one(), dy.t(), math::Matrix::new(x, n, inner, inner));
         if p.gate == 0 {
             math::matmul(dx, inner, p.accumulate == 1, R::one(), dy, weight);
-            return;
-        }
-        let x = &x[first * inner..][..n * inner];
-        if p.accumulate == 1 {
+        } else if p.accumulate == 0 {
+            math::matmul(dx, inner, false, R::of(p.gate_scale), dy, weight);
+            gate(x, dx);
+        } else {
             let mut product = vec![R::zero(); n * inner];
             math::matmul(&mut product, inner, false, R::of(p.gate_scale), dy, weight);
             gate(x, &mut product);
             add(&product, dx);
-        } else {
-            math::matmul(dx, inner, false, R::of(p.gate_scale), dy, weight);
-            gate(x, dx);
         }
     });
+}
+
+#[multiversion(targets = "simd")]
+fn mask<R: Real>(dropout: Dropout, dy: &mut [R], element: u32) {
+    dropout.mask(dy, element);
+}
+
+#[multiversion(targets = "simd")]
+fn sum_rows<R: Real>(rows: &[R], sum: &mut [R]) {
+    sum.fill(R::zero());
+    for row in rows.chunks_exact(sum.len()) {
+        math::add_scaled(sum, R::one(), row);
+    }
 }
 
 #[multiversion(targets = "simd")]

@@ -8,12 +8,18 @@ use gemm::Parallelism;
 use multiversion::multiversion;
 use num_traits::Float;
 
+#[cfg(target_arch = "x86_64")]
+use super::small_product;
+
 /// f32 or f64.
 pub trait Real: Float + AddAssign + SubAssign + MulAssign + Sum + Debug + Default + Send + Sync + 'static {
     /// From a parameter's f32.
     fn of(value: f32) -> Self;
     /// e to the power of `self`, for `self` up to about 80, in a form that the compiler vectorises; NaN stays NaN.
     fn exp_fast(self) -> Self;
+    /// The slice as f32, where it is.
+    fn floats(slice: &[Self]) -> Option<&[f32]>;
+    fn floats_mut(slice: &mut [Self]) -> Option<&mut [f32]>;
 }
 
 impl Real for f64 {
@@ -23,11 +29,25 @@ impl Real for f64 {
     fn exp_fast(self) -> Self {
         self.exp()
     }
+    fn floats(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+    fn floats_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
 }
 
 impl Real for f32 {
     fn of(value: f32) -> Self {
         value
+    }
+
+    fn floats(slice: &[Self]) -> Option<&[f32]> {
+        Some(slice)
+    }
+
+    fn floats_mut(slice: &mut [Self]) -> Option<&mut [f32]> {
+        Some(slice)
     }
 
     /// Cephes' expf: within 2 units in the last place.
@@ -141,7 +161,7 @@ pub struct Matrix<'a, R> {
     pub column: usize,
 }
 
-impl<'a, R> Matrix<'a, R> {
+impl<'a, R: Real> Matrix<'a, R> {
     /// `rows` x `columns`, row-major, `row` elements from one row to the next.
     pub fn new(data: &'a [R], rows: usize, columns: usize, row: usize) -> Self {
         Matrix { data, rows, columns, row, column: 1 }
@@ -150,6 +170,13 @@ impl<'a, R> Matrix<'a, R> {
     /// The transpose.
     pub fn t(self) -> Self {
         Matrix { rows: self.columns, columns: self.rows, row: self.column, column: self.row, ..self }
+    }
+
+    /// As a matrix of f32, where it is one.
+    #[cfg(target_arch = "x86_64")]
+    fn floats(self) -> Option<Matrix<'a, f32>> {
+        let Matrix { data, rows, columns, row, column } = self;
+        Some(Matrix { data: R::floats(data)?, rows, columns, row, column })
     }
 
     fn check(&self) {
@@ -175,32 +202,20 @@ pub fn transposed<R: Real>(data: &[R], rows: usize, columns: usize) -> (Vec<R>, 
     (out, row)
 }
 
-/// Multiplications up to which a product is made in place rather than by `gemm`, which first packs its factors.
-const SMALL: usize = 16 * 16 * 64;
+/// Multiplications up to which a product is made by plain loops where b's rows are contiguous, rather than by `gemm`.
+const TINY: usize = 4 * 4 * 64;
 
-/// [`matmul`] of small factors.
+/// [`matmul`] of tiny factors, b's rows contiguous.
 #[multiversion(targets = "simd")]
-fn small_matmul<R: Real>(out: &mut [R], row: usize, add: bool, factor: R, a: Matrix<R>, b: Matrix<R>) {
+fn tiny_matmul<R: Real>(out: &mut [R], row: usize, add: bool, factor: R, a: Matrix<R>, b: Matrix<R>) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     for i in 0..m {
         let out = &mut out[i * row..][..n];
         if !add {
             out.fill(R::zero());
         }
-        if a.column == 1 && b.row == 1 {
-            let a = &a.data[i * a.row..][..k];
-            for (j, out) in out.iter_mut().enumerate() {
-                *out += factor * dot(a, &b.data[j * b.column..][..k]);
-            }
-        } else if b.column == 1 {
-            for p in 0..k {
-                add_scaled(out, factor * a.data[i * a.row + p * a.column], &b.data[p * b.row..][..n]);
-            }
-        } else {
-            for (j, out) in out.iter_mut().enumerate() {
-                let products = (0..k).map(|p| a.data[i * a.row + p * a.column] * b.data[p * b.row + j * b.column]);
-                *out += factor * products.sum::<R>();
-            }
+        for p in 0..k {
+            add_scaled(out, factor * a.data[i * a.row + p * a.column], &b.data[p * b.row..][..n]);
         }
     }
 }
@@ -229,8 +244,16 @@ pub fn matmul<R: Real>(out: &mut [R], row: usize, add: bool, factor: R, a: Matri
         }
         return;
     }
-    if m * n * k <= SMALL {
-        return small_matmul(out, row, add, factor, a, b);
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(out), Some(factor), Some(a), Some(b)) = (R::floats_mut(out), factor.to_f32(), a.floats(), b.floats())
+        && small_product::suits(a, b)
+    {
+        let out = small_product::Out { start: out.as_mut_ptr(), row, add, factor };
+        // SAFETY: it suits; sizes and strides were checked against the slices above, and `out` is borrowed for writing.
+        return unsafe { small_product::product(out, a, b) };
+    }
+    if b.column == 1 && m * n * k <= TINY {
+        return tiny_matmul(out, row, add, factor, a, b);
     }
     // SAFETY: every index that the strides and sizes reach was checked against the slices above, and `out` is borrowed
     // for writing, so it overlaps neither factor.
@@ -256,5 +279,70 @@ pub fn matmul<R: Real>(out: &mut [R], row: usize, add: bool, factor: R, a: Matri
             false,
             Parallelism::None,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every way to make a product, at sizes on both sides of every block and bound, against the plain sums.
+    #[test]
+    fn matmul_is_the_product() {
+        let mut state = 1u32;
+        let mut random = |n: usize| -> Vec<f32> {
+            let next = |_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            };
+            (0..n).map(next).collect()
+        };
+        for (m, n, k) in [
+            (1, 1, 1),
+            (1, 8, 1),
+            (3, 5, 8),
+            (7, 16, 3),
+            (8, 8, 64),
+            (5, 24, 17),
+            (13, 40, 9),
+            (4, 7, 16),
+            (9, 64, 5),
+            (50, 50, 64),
+            (50, 64, 50),
+            (65, 72, 33),
+            (2, 2, 0),
+        ] {
+            for (left_along, right_along) in [(true, true), (true, false), (false, true), (false, false)] {
+                for (add, factor, gap) in [(false, 1.0, 0), (true, 0.5, 3)] {
+                    let (left, right) = (random(m * (k + gap) + k * m), random(k * (n + gap) + n * k));
+                    let a = match left_along {
+                        true => Matrix::new(&left, m, k, k + gap),
+                        false => Matrix::new(&left, k, m, m).t(),
+                    };
+                    let b = match right_along {
+                        true => Matrix::new(&right, k, n, n + gap),
+                        false => Matrix::new(&right, n, k, k).t(),
+                    };
+                    let row = n + gap;
+                    let before = random(m * row);
+                    let mut out = before.clone();
+                    matmul(&mut out, row, add, factor, a, b);
+                    for i in 0..m {
+                        for j in 0..row {
+                            let product = |p| {
+                                let at = |m: Matrix<f32>, i, j| f64::from(m.data[i * m.row + j * m.column]);
+                                at(a, i, p) * at(b, p, j)
+                            };
+                            let sum = f64::from(factor) * (0..k).map(product).sum::<f64>();
+                            let old = f64::from(before[i * row + j]);
+                            let want = if j >= n { old } else { sum + if add { old } else { 0.0 } };
+                            let got = f64::from(out[i * row + j]);
+                            // Sums of up to 64 products up to 1, in any order.
+                            assert!((got - want).abs() <= 1e-5, "{m} x {k} x {n}, ({i}, {j}): {got}, expected {want}");
+                        }
+                    }
+                }
+            }
+        }
     }
 }

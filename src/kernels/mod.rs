@@ -21,6 +21,8 @@ pub mod dropout;
 mod math;
 pub(crate) mod parallel;
 mod registry;
+#[cfg(target_arch = "x86_64")]
+mod small_product;
 
 pub use call::{
     Access, Arguments, Binding, BufferId, Call, Element, Groups, Kernel, Ragged, Region, Scalar, SerialGroups, Work,
@@ -135,13 +137,12 @@ pub mod aggregate;
 pub mod aggregate_backward;
 pub mod attention;
 pub mod attention_backward;
+pub mod bias_backward;
 pub mod candidate_scores;
 pub mod catalogue_rank;
-pub mod column_sum;
 pub mod contrastive;
 pub mod contrastive_backward;
 pub mod contrastive_loss;
-pub mod dropout_backward;
 pub mod embed;
 pub mod embed_backward;
 pub mod gather;
@@ -153,11 +154,11 @@ pub mod layer_norm_backward;
 pub mod layer_norm_weight_backward;
 pub mod linear;
 pub mod linear_backward;
-pub mod linear_weight_backward;
 pub mod mark_updated;
 pub mod place;
 pub mod place_backward;
 pub mod position_backward;
+pub mod prototype_backward;
 pub mod prototype_softmax;
 pub mod prototype_softmax_backward;
 pub mod select_confident;

@@ -213,7 +213,6 @@ buffers! {
     dlogit: |s: &Sizes| s.tokens * s.intentions,
     dweight: |s: &Sizes| s.tokens,
     dscore: |s: &Sizes| s.tokens,
-    dprototype_slices: |s: &Sizes| SLICES * ((s.dim + 1) * s.intentions).next_multiple_of(Region::ALIGNMENT),
     dprototype: |s: &Sizes| s.intentions * s.dim,
     dquery: |s: &Sizes| s.sequences * s.dim,
     dquery_input: |s: &Sizes| s.sequences * s.dim,

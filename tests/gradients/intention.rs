@@ -27,20 +27,11 @@ fn prototype_softmax() {
         let backward: prototype_softmax_backward::Params = bytemuck::cast(params);
         prototype_softmax_backward::twin(&backward, &prototype, &cluster, &weights, &mut dlogit, &mut dtoken);
         check("dtoken", &token, &dtoken, |token| dot(&run(token, &prototype), &weights));
-        // The prototypes' gradient is that of a linear layer's weight, its bias is not there.
-        let (slices, stride, mut gradient) = sliced((dim + 1) * intentions);
-        let backward = linear_weight_backward::Params {
-            rows: tokens as u32,
-            inner: dim as u32,
-            outer: intentions as u32,
-            slices: slices as u32,
-            stride: stride as u32,
-        };
-        linear_weight_backward::twin(&backward, &token, &dlogit, &mut gradient);
-        let gradient = sum_of_slices(&gradient, slices, stride, (dim + 1) * intentions);
-        check("dprototype", &prototype, &gradient[..dim * intentions], |prototype| {
-            dot(&run(&token, prototype), &weights)
-        });
+        let mut dprototype = poison(intentions * dim);
+        let backward =
+            prototype_backward::Params { tokens: tokens as u32, dim: dim as u32, intentions: intentions as u32 };
+        prototype_backward::twin(&backward, &token, &dlogit, &mut dprototype);
+        check("dprototype", &prototype, &dprototype, |prototype| dot(&run(&token, prototype), &weights));
     }
 }
 
@@ -134,18 +125,35 @@ fn place() {
             }
             check("dalpha", &position_table, &dalpha, |alpha| loss(&z, alpha, &query_bias));
         }
-        let (slices, stride, mut gradient) = sliced(dim);
-        let params = column_sum::Params {
-            first: 0,
-            rows: sequences as u32,
-            columns: dim as u32,
-            slices: slices as u32,
-            stride: stride as u32,
-        };
-        column_sum::twin(&params, &toward_query, &mut gradient);
-        let gradient = sum_of_slices(&gradient, slices, stride, dim);
+        let (gradient, _) = bias_gradients(dim, &toward_query, (sequences, &vec![0.0; sequences]), 1);
         check("dquery_bias", &query_bias, &gradient, |bias| loss(&z, &position_table, bias));
     }
+}
+
+/// Gradients of the query's bias and of those of the inputs' and labels' outputs, `columns` wide.
+fn bias_gradients(
+    dim: usize,
+    dquery: &[f64],
+    (inputs, dtotal): (usize, &[f64]),
+    columns: usize,
+) -> (Vec<f64>, [Vec<f64>; 2]) {
+    let size = dim + 2 * columns;
+    let (slices, stride, mut gradient) = sliced(size);
+    let params = bias_backward::Params {
+        sequences: (dquery.len() / dim) as u32,
+        inputs: inputs as u32,
+        dim: dim as u32,
+        columns: columns as u32,
+        input_at: dim as u32,
+        label_at: (dim + columns) as u32,
+        slices: slices as u32,
+        stride: stride as u32,
+    };
+    bias_backward::twin(&params, dquery, dtotal, &mut gradient);
+    let gradient = sum_of_slices(&gradient, slices, stride, size);
+    let (query, betas) = gradient.split_at(dim);
+    let (input, label) = betas.split_at(columns);
+    (query.to_vec(), [input.to_vec(), label.to_vec()])
 }
 
 #[test]
@@ -197,24 +205,13 @@ fn aggregate() {
             check("dweight", &weight, &dweight, |weight| loss(&z, &cluster, weight, &input_bias, &label_bias));
         }
         // Each set of beta has the sum over its own sequences.
-        for (labels, first, rows) in [(false, 0, inputs), (true, inputs, sequences - inputs)] {
-            if rows == 0 {
-                continue;
-            }
-            let (slices, stride, mut gradient) = sliced(wide);
-            let params = column_sum::Params {
-                first: first as u32,
-                rows: rows as u32,
-                columns: wide as u32,
-                slices: slices as u32,
-                stride: stride as u32,
-            };
-            column_sum::twin(&params, &weights, &mut gradient);
-            let gradient = sum_of_slices(&gradient, slices, stride, wide);
-            check("dbeta", if labels { &label_bias } else { &input_bias }, &gradient, |moved| {
-                let (input, label) = if labels { (&input_bias[..], moved) } else { (moved, &label_bias[..]) };
-                loss(&z, &cluster, &weight, input, label)
-            });
+        let no_query = vec![0.0; sequences * dim];
+        let (_, [input, label]) = bias_gradients(dim, &no_query, (inputs, &weights), wide);
+        if inputs > 0 {
+            check("dbeta of inputs", &input_bias, &input, |bias| loss(&z, &cluster, &weight, bias, &label_bias));
+        }
+        if inputs < sequences {
+            check("dbeta of labels", &label_bias, &label, |bias| loss(&z, &cluster, &weight, &input_bias, bias));
         }
     }
 }

@@ -79,33 +79,12 @@ fn linear() {
         };
         let x = gated(&before_gate);
         check("dresidual", &residual, &weights, |residual| loss(&x, &weight, residual));
-        // Through the end's dropout.
-        let mut dy = poison(rows * outer);
-        let params = dropout_backward::Params {
-            elements: dy.len() as u32,
-            drop_below: end.below,
-            drop_scale: end.scale,
-            drop_key: end.key,
-        };
-        dropout_backward::twin(&params, &weights, &mut dy);
-
-        let (slices, stride, mut gradient) = sliced(weight.len());
-        let params = linear_weight_backward::Params {
-            rows: rows as u32,
-            inner: inner as u32,
-            outer: outer as u32,
-            slices: slices as u32,
-            stride: stride as u32,
-        };
         // A positive input, so that no weight is left without a gradient.
         let ungated: Vec<f64> = before_gate.iter().map(|x| x.abs()).collect();
-        linear_weight_backward::twin(&params, &ungated, &dy, &mut gradient);
-        let gradient = sum_of_slices(&gradient, slices, stride, weight.len());
-        check("dW and db", &weight, &gradient, |weight| loss(&ungated, weight, &residual));
-
         for (accumulate, gate_on) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
             let before = if accumulate == 1 { random.reals(x.len()) } else { poison(x.len()) };
             let mut dx = before.clone();
+            let (slices, stride, mut gradient) = sliced(weight.len());
             let params = linear_backward::Params {
                 rows: rows as u32,
                 inner: inner as u32,
@@ -113,10 +92,17 @@ fn linear() {
                 accumulate,
                 gate: gate_on,
                 gate_scale: gate.scale,
+                slices: slices as u32,
+                stride: stride as u32,
+                drop_below: end.below,
+                drop_scale: end.scale,
+                drop_key: end.key,
             };
             let at = if rows == 1 { &ungated } else { &before_gate };
-            let x = gated(at);
-            linear_backward::twin(&params, &dy, &weight, &x, &mut dx);
+            let x = if gate_on == 1 { gated(at) } else { ungated.clone() };
+            linear_backward::twin(&params, &weights, &weight, &x, &mut dx, &mut gradient);
+            let gradient = sum_of_slices(&gradient, slices, stride, weight.len());
+            check("dW and db", &weight, &gradient, |weight| loss(&x, weight, &residual));
             let dx = if accumulate == 1 { less(&dx, &before) } else { dx };
             if gate_on == 1 {
                 check("dx through the gate", at, &dx, |before| loss(&gated(before), &weight, &residual));

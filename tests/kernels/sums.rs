@@ -6,23 +6,54 @@ use crate::case::{Case, Output, sum_of};
 use crate::common::Random;
 
 #[test]
-fn column_sum() {
+fn bias_backward() {
     let mut random = Random::new();
-    for (rows, columns) in [(1, 1), (3, 3), (4, 63), (5, 64), (97, 65), (256, 7), (300, 130), (7, 256)] {
-        for (slices, gap, first) in [(1, 0, 0), (3, 5, 2), (8, 64, rows)] {
-            let stride = columns + gap;
-            let params = column_sum::Params {
-                first: first as u32,
-                rows: rows as u32,
+    for (sequences, inputs, dim, intentions) in [
+        (1, 1, 1, 1),
+        (2, 1, 3, 1),
+        (3, 0, 63, 4),
+        (5, 3, 64, 1),
+        (97, 48, 65, 2),
+        (256, 128, 7, 9),
+        (300, 299, 130, 1),
+        (7, 7, 256, 3),
+    ] {
+        let columns = intentions * dim;
+        for (slices, gap) in [(1, 0), (3, 5), (8, 64)] {
+            let size = dim + 2 * columns;
+            let stride = size + gap;
+            let params = bias_backward::Params {
+                sequences: sequences as u32,
+                inputs: inputs as u32,
+                dim: dim as u32,
                 columns: columns as u32,
+                input_at: dim as u32,
+                label_at: (dim + columns) as u32,
                 slices: slices as u32,
                 stride: stride as u32,
             };
-            Case::new(&column_sum::KERNEL, params)
-                .reals(&random.reals((first + rows) * columns))
-                .writes(Output::slices(&[("column", columns)], slices, stride, sum_of(rows)))
+            Case::new(&bias_backward::KERNEL, params)
+                .reals(&random.reals(sequences * dim))
+                .reals(&random.reals(sequences * columns))
+                .writes(Output::slices(&[("column", size)], slices, stride, sum_of(sequences)))
                 .check(&mut random);
         }
+    }
+}
+
+#[test]
+fn prototype_backward() {
+    let mut random = Random::new();
+    for (tokens, dim, intentions) in
+        [(1, 1, 1), (15, 16, 4), (16, 15, 5), (17, 64, 3), (2100, 64, 4), (97, 7, 32), (300, 256, 31), (1000, 68, 8)]
+    {
+        let params = prototype_backward::Params { tokens, dim, intentions };
+        let [tokens, dim, intentions] = [tokens, dim, intentions].map(|n| n as usize);
+        Case::new(&prototype_backward::KERNEL, params)
+            .reals(&random.reals(tokens * dim))
+            .reals(&random.reals(tokens * intentions))
+            .writes(Output::new(&[("k", intentions), ("d", dim)], sum_of(tokens)))
+            .check(&mut random);
     }
 }
 

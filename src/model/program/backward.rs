@@ -4,6 +4,7 @@ use super::{Program, dropped};
 use crate::kernels::dropout::Dropout;
 use crate::kernels::*;
 use crate::model::buffers::{SLICES, head};
+use crate::model::parameters::Group;
 
 impl Program<'_> {
     /// Gradients of everything.
@@ -38,12 +39,8 @@ impl Program<'_> {
     /// From the gradient of phi to that of z.
     fn intend_backward(&mut self) {
         let (b, l, dim, intentions) = (self.buffers, self.layout, self.dim(), self.intentions());
-        let (sequences, inputs) = (self.sequences(), self.counts.inputs as u32);
+        let sequences = self.sequences();
         self.norm_backward(sequences * intentions, (b.total, b.phi_stats), l.output_norm, b.dphi, (b.dtotal, false));
-        self.bias_backward(b.dtotal, (0, inputs), intentions * dim, l.input_bias);
-        if self.with_labels() {
-            self.bias_backward(b.dtotal, (inputs, sequences - inputs), intentions * dim, l.label_bias);
-        }
         self.push(aggregate_backward::call(
             aggregate_backward::Params { sequences, dim, intentions, accumulate: 0 },
             aggregate_backward::Bindings {
@@ -59,6 +56,7 @@ impl Program<'_> {
         ));
         self.cluster_backward();
         self.weight_backward();
+        self.bias_backward();
     }
 
     /// Eq. 8: the gradients of prototypes, and of z by way of them.
@@ -75,17 +73,9 @@ impl Program<'_> {
                 dtoken: b.da,
             },
         ));
-        // The normalised prototypes are to the tokens what a linear layer's weights are.
-        let stride = ((intentions * (dim + 1)) as usize).next_multiple_of(Region::ALIGNMENT) as u32;
-        let slices = SLICES as u32;
-        self.push(linear_weight_backward::call(
-            linear_weight_backward::Params { rows: tokens, inner: dim, outer: intentions, slices, stride },
-            linear_weight_backward::Bindings { x: b.token, dy: b.dlogit, gradient: b.dprototype_slices },
-        ));
-        let elements = intentions * dim;
-        self.push(sum_slices::call(
-            sum_slices::Params { elements, slices, stride },
-            sum_slices::Bindings { gradient: b.dprototype_slices, sum: b.dprototype },
+        self.push(prototype_backward::call(
+            prototype_backward::Params { tokens, dim, intentions },
+            prototype_backward::Bindings { token: b.token, dlogit: b.dlogit, dprototype: b.dprototype },
         ));
         let prototypes = (self.parameters(l.prototypes), b.prototype_stats);
         // The gradient's other slices stay zero.
@@ -119,12 +109,10 @@ impl Program<'_> {
                 dquery: b.dquery,
             },
         ));
-        self.linear_weight_backward(b.key_normed, b.db, dim, l.key);
-        self.linear_backward(b.db, l.key, dim, None, (b.da, true));
+        self.linear_backward((b.db, Dropout::OFF), (l.key, dim), (b.key_normed, None), (b.da, true));
         self.norm_backward(tokens, (b.placed, b.key_stats), l.key_norm, b.da, (b.db, false));
         let query = (b.query_input, b.query_stats);
         self.norm_backward(sequences, query, l.query_norm, b.dquery, (b.dquery_input, false));
-        self.bias_backward(b.dquery_input, (0, sequences), dim, l.query_bias);
         self.push(place_backward::call(
             place_backward::Params { tokens, dim, accumulate: 1 },
             place_backward::Bindings {
@@ -138,27 +126,37 @@ impl Program<'_> {
         self.position_backward(b.db, Dropout::OFF, l.intention_positions);
     }
 
+    /// Gradients of the biases that whole sequences are given.
+    fn bias_backward(&mut self) {
+        let (b, l, dim) = (self.buffers, self.layout, self.dim());
+        // One region from the first of them to the end of the last.
+        let (first, last) = (l.query_bias, l.label_bias);
+        let all = Group { offset: first.offset, len: last.offset + last.len - first.offset };
+        self.push(bias_backward::call(
+            bias_backward::Params {
+                sequences: self.sequences(),
+                inputs: self.counts.inputs as u32,
+                dim,
+                columns: self.intentions() * dim,
+                input_at: (l.input_bias.offset - first.offset) as u32,
+                label_at: (l.label_bias.offset - first.offset) as u32,
+                slices: SLICES as u32,
+                stride: self.stride(),
+            },
+            bias_backward::Bindings { dquery: b.dquery_input, dtotal: b.dtotal, gradient: self.gradient(all) },
+        ));
+    }
+
     /// `dstream`: from the gradient of the block's output to that of its input.
     fn block_backward(&mut self, n: usize) {
         let (b, groups, x) = (self.buffers, self.layout.blocks[n], self.stream(n));
         let block = &b.blocks[n];
         let (tokens, dim) = (self.tokens(), self.dim());
         let (inner, outer) = self.feed_forward_dropout(n);
-        let mut douter = b.dstream;
-        if outer.below > 0 {
-            douter = b.da;
-            let params = dropout_backward::Params {
-                elements: tokens * dim,
-                drop_below: outer.below,
-                drop_scale: outer.scale,
-                drop_key: outer.key,
-            };
-            self.push(dropout_backward::call(params, dropout_backward::Bindings { dy: b.dstream, dx: b.da }));
-        }
-        self.linear_weight_backward(block.hidden, douter, dim, groups.outer);
-        self.linear_backward(douter, groups.outer, dim, Some((block.hidden, inner.scale)), (b.db, false));
-        self.linear_weight_backward(block.middle_normed, b.db, dim, groups.inner);
-        self.linear_backward(b.db, groups.inner, dim, None, (b.da, false));
+        let hidden = (block.hidden, Some(inner.scale));
+        self.linear_backward((b.dstream, outer), (groups.outer, dim), hidden, (b.db, false));
+        let normed = (block.middle_normed, None);
+        self.linear_backward((b.db, Dropout::OFF), (groups.inner, dim), normed, (b.da, false));
         let middle = (block.middle, block.middle_stats);
         self.norm_backward(tokens, middle, groups.feed_forward_norm, b.da, (b.dstream, true));
         let (shares, mixed) = self.attention_dropout(n);
@@ -184,8 +182,8 @@ impl Program<'_> {
                 dqkv: b.dqkv,
             },
         ));
-        self.linear_weight_backward(block.normed, b.dqkv, 3 * dim, groups.qkv);
-        self.linear_backward(b.dqkv, groups.qkv, 3 * dim, None, (b.da, false));
+        let normed = (block.normed, None);
+        self.linear_backward((b.dqkv, Dropout::OFF), (groups.qkv, 3 * dim), normed, (b.da, false));
         self.norm_backward(tokens, (x, block.stats), groups.attention_norm, b.da, (b.dstream, true));
     }
 

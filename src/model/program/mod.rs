@@ -163,25 +163,13 @@ impl Program<'_> {
         self.push(linear::call(params, linear::Bindings { x, weight: self.parameters(weight), residual, y }));
     }
 
-    fn linear_weight_backward(&mut self, x: Region, dy: Region, outer: u32, weight: Group) {
-        let params = linear_weight_backward::Params {
-            rows: self.tokens(),
-            inner: self.dim(),
-            outer,
-            slices: SLICES as u32,
-            stride: self.stride(),
-        };
-        let gradient = self.gradient(weight);
-        self.push(linear_weight_backward::call(params, linear_weight_backward::Bindings { x, dy, gradient }));
-    }
-
-    /// `gate`: what ReLU and dropout made of the layer's input, and the dropout's scale.
+    /// Gradients of a linear layer's weight and bias, and of its input. `dropout` is that of the layer's end; `gate`: the
+    /// scale of the dropout that, after a ReLU, made the layer's input.
     fn linear_backward(
         &mut self,
-        dy: Region,
-        weight: Group,
-        outer: u32,
-        gate: Option<(Region, f32)>,
+        (dy, dropout): (Region, Dropout),
+        (weight, outer): (Group, u32),
+        (x, gate): (Region, Option<f32>),
         (dx, accumulate): (Region, bool),
     ) {
         let params = linear_backward::Params {
@@ -190,20 +178,16 @@ impl Program<'_> {
             outer,
             accumulate: accumulate.into(),
             gate: gate.is_some().into(),
-            gate_scale: gate.map_or(1.0, |(_, scale)| scale),
+            gate_scale: gate.unwrap_or(1.0),
+            slices: SLICES as u32,
+            stride: self.stride(),
+            drop_below: dropout.below,
+            drop_scale: dropout.scale,
+            drop_key: dropout.key,
         };
-        let x = gate.map_or(dy, |(x, _)| x);
-        self.push(linear_backward::call(
-            params,
-            linear_backward::Bindings { dy, weight: self.parameters(weight), x, dx },
-        ));
-    }
-
-    /// Gradient of a bias that rows `first .. first + rows` of `x` were given.
-    fn bias_backward(&mut self, x: Region, (first, rows): (u32, u32), columns: u32, bias: Group) {
-        let params = column_sum::Params { first, rows, columns, slices: SLICES as u32, stride: self.stride() };
-        let gradient = self.gradient(bias);
-        self.push(column_sum::call(params, column_sum::Bindings { x, gradient }));
+        let gradient = self.gradient(weight);
+        let weight = self.parameters(weight);
+        self.push(linear_backward::call(params, linear_backward::Bindings { dy, weight, x, dx, gradient }));
     }
 
     fn position_backward(&mut self, dx: Region, dropout: Dropout, table: Group) {
