@@ -9,6 +9,7 @@
 
 struct Params {
     sequences: u32,
+    tokens: u32,
     dim: u32,
     scale: f32,
     length: u32,
@@ -22,11 +23,16 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
-@group(0) @binding(2) var<storage, read> qkv: array<f32>; // [tokens, 3, dim]
-@group(0) @binding(3) var<storage, read> x: array<f32>; // [tokens, dim]
-@group(0) @binding(4) var<storage, read_write> y: array<f32>; // [tokens, dim]
-@group(0) @binding(5) var<storage, read_write> mixed: array<f32>; // [tokens, dim]
-@group(0) @binding(6) var<storage, read_write> log_sum: array<f32>; // [tokens]
+@group(0) @binding(2) var<storage, read> owners: array<u32>; // sequence of each token, [tokens]
+@group(0) @binding(3) var<storage, read> qkv: array<f32>; // [tokens, 3, dim]
+@group(0) @binding(3) var<storage, read> qkv4: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> x: array<f32>; // [tokens, dim]
+@group(0) @binding(4) var<storage, read> x4: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>; // [tokens, dim]
+@group(0) @binding(5) var<storage, read_write> y4: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> mixed: array<f32>; // [tokens, dim]
+@group(0) @binding(6) var<storage, read_write> mixed4: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> log_sum: array<f32>; // [tokens]
 
 const BLOCK = 8u;
 const SLAB = 32u;
@@ -155,5 +161,157 @@ fn main(
     }
     if invocation < min(BLOCK, tokens - first) {
         log_sum[begin + first + invocation] = peaks[invocation] + log(totals[invocation]);
+    }
+}
+
+// Alone with its registers, an invocation has 4 tokens, as queries; D is at most 64. Tokens are taken in their order, so
+// that a block may hold the end of a sequence and the beginning of the next.
+
+const ROWS = 4u;
+const QUADS = 16u; // vectors of a row
+const TILE = 32u; // keys that are scored before their values are used
+
+alias Columns = array<vec4<f32>, QUADS>;
+
+// The row of `qkv` from vector `at` on, zeros where it has no more.
+fn columns(at: u32, quads: u32) -> Columns {
+    var row: Columns;
+    for (var i = 0u; i < QUADS; i++) {
+        row[i] = select(vec4(0.0), qkv4[at + min(i, quads - 1u)], i < quads);
+    }
+    return row;
+}
+
+// Dot products of four rows' columns with another's.
+fn products(
+    a: ptr<function, Columns>,
+    b: ptr<function, Columns>,
+    c: ptr<function, Columns>,
+    d: ptr<function, Columns>,
+    other: ptr<function, Columns>,
+) -> vec4<f32> {
+    var sum0 = vec4(0.0);
+    var sum1 = vec4(0.0);
+    var sum2 = vec4(0.0);
+    var sum3 = vec4(0.0);
+    for (var i = 0u; i < QUADS; i++) {
+        sum0 += (*a)[i] * (*other)[i];
+        sum1 += (*b)[i] * (*other)[i];
+        sum2 += (*c)[i] * (*other)[i];
+        sum3 += (*d)[i] * (*other)[i];
+    }
+    return vec4(dot(sum0, vec4(1.0)), dot(sum1, vec4(1.0)), dot(sum2, vec4(1.0)), dot(sum3, vec4(1.0)));
+}
+
+fn share_factors(pairs: vec4<u32>) -> vec4<f32> {
+    return vec4(
+        drop_factor(params.share_below, params.share_scale, params.share_key, pairs.x),
+        drop_factor(params.share_below, params.share_scale, params.share_key, pairs.y),
+        drop_factor(params.share_below, params.share_scale, params.share_key, pairs.z),
+        drop_factor(params.share_below, params.share_scale, params.share_key, pairs.w),
+    );
+}
+
+fn drop_factors(element: u32) -> vec4<f32> {
+    return vec4(
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 1u),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 2u),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 3u),
+    );
+}
+
+fn finish(token: u32, quads: u32, out: ptr<function, Columns>, total: f32) {
+    for (var i = 0u; i < QUADS; i++) {
+        if i < quads {
+            let at = token * quads + i;
+            let value = (*out)[i] / total;
+            mixed4[at] = value;
+            y4[at] = x4[at] + value * drop_factors(4u * at);
+        }
+    }
+}
+
+@compute @workgroup_size(8)
+fn serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let quads = params.dim / 4u;
+    let wide = 3u * quads;
+    let first = ((group.x + group.y * groups.x) * 8u + lane) * ROWS;
+    if first >= params.tokens {
+        return;
+    }
+    let last = min(first + ROWS, params.tokens) - 1u;
+    let query = min(vec4(first) + vec4(0u, 1u, 2u, 3u), vec4(last));
+    let begin =
+        vec4(offsets[owners[query.x]], offsets[owners[query.y]], offsets[owners[query.z]], offsets[owners[query.w]]);
+    let pairs = query * params.length - begin; // and the key's token: element of the shares' mask
+
+    var query0 = columns(query.x * wide, quads);
+    var query1 = columns(query.y * wide, quads);
+    var query2 = columns(query.z * wide, quads);
+    var query3 = columns(query.w * wide, quads);
+    var out0: Columns;
+    var out1: Columns;
+    var out2: Columns;
+    var out3: Columns;
+    for (var i = 0u; i < QUADS; i++) {
+        out0[i] = vec4(0.0);
+        out1[i] = vec4(0.0);
+        out2[i] = vec4(0.0);
+        out3[i] = vec4(0.0);
+    }
+    var peak = vec4(LOWEST);
+    var total = vec4(0.0);
+    var tile: array<vec4<f32>, TILE>; // scores of the 4 queries with each key of a tile
+    for (var start = begin.x; start <= last; start += TILE) {
+        let count = min(TILE, last + 1u - start);
+        let before = peak;
+        for (var n = 0u; n < count; n++) {
+            var key = columns((start + n) * wide + quads, quads);
+            let score = products(&query0, &query1, &query2, &query3, &key);
+            let allowed = (vec4(start + n) >= begin) & (vec4(start + n) <= query);
+            tile[n] = select(vec4(LOWEST), score * params.scale, allowed);
+            peak = max(peak, tile[n]);
+        }
+        let shrink = exp(before - peak);
+        total *= shrink;
+        for (var i = 0u; i < QUADS; i++) {
+            out0[i] *= shrink.x;
+            out1[i] *= shrink.y;
+            out2[i] *= shrink.z;
+            out3[i] *= shrink.w;
+        }
+        for (var n = 0u; n < count; n++) {
+            let allowed = (vec4(start + n) >= begin) & (vec4(start + n) <= query);
+            // Keys that are not a query's have no share, whatever the maximum is.
+            var share = select(vec4(0.0), exp(tile[n] - peak), allowed);
+            total += share;
+            share *= share_factors(pairs + start + n);
+            var value = columns((start + n) * wide + 2u * quads, quads);
+            for (var i = 0u; i < QUADS; i++) {
+                out0[i] += share.x * value[i];
+                out1[i] += share.y * value[i];
+                out2[i] += share.z * value[i];
+                out3[i] += share.w * value[i];
+            }
+        }
+    }
+    finish(query.x, quads, &out0, total.x);
+    if first + 1u <= last {
+        finish(query.y, quads, &out1, total.y);
+    }
+    if first + 2u <= last {
+        finish(query.z, quads, &out2, total.z);
+    }
+    if first + 3u <= last {
+        finish(query.w, quads, &out3, total.w);
+    }
+    let sums = peak + log(total);
+    for (var r = 0u; r <= last - first; r++) {
+        log_sum[first + r] = sums[r];
     }
 }

@@ -10,6 +10,7 @@
 
 struct Params {
     sequences: u32,
+    tokens: u32,
     dim: u32,
     scale: f32,
     length: u32,
@@ -23,11 +24,16 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
-@group(0) @binding(2) var<storage, read> qkv: array<f32>; // [tokens, 3, dim]
-@group(0) @binding(3) var<storage, read> mixed: array<f32>; // o, [tokens, dim]
-@group(0) @binding(4) var<storage, read> log_sum: array<f32>; // [tokens]
-@group(0) @binding(5) var<storage, read> dy: array<f32>; // [tokens, dim]
-@group(0) @binding(6) var<storage, read_write> dqkv: array<f32>; // [tokens, 3, dim]
+@group(0) @binding(2) var<storage, read> owners: array<u32>; // sequence of each token, [tokens]
+@group(0) @binding(3) var<storage, read> qkv: array<f32>; // [tokens, 3, dim]
+@group(0) @binding(3) var<storage, read> qkv4: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> mixed: array<f32>; // o, [tokens, dim]
+@group(0) @binding(4) var<storage, read> mixed4: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> log_sum: array<f32>; // [tokens]
+@group(0) @binding(6) var<storage, read> dy: array<f32>; // [tokens, dim]
+@group(0) @binding(6) var<storage, read> dy4: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> dqkv: array<f32>; // [tokens, 3, dim]
+@group(0) @binding(7) var<storage, read_write> dqkv4: array<vec4<f32>>;
 
 const BLOCK = 8u;
 const SLAB = 32u;
@@ -197,4 +203,230 @@ fn main(
             }
         }
     }
+}
+
+// Alone with its registers, an invocation has 4 tokens, first as queries, then as keys; D is at most 64. Tokens are taken
+// in their order, so that a block may hold the end of a sequence and the beginning of the next.
+
+const ROWS = 4u;
+const QUADS = 16u; // vectors of a row
+
+alias Columns = array<vec4<f32>, QUADS>;
+
+// The row of `qkv` from vector `at` on, zeros where it has no more.
+fn columns(at: u32, quads: u32) -> Columns {
+    var row: Columns;
+    for (var i = 0u; i < QUADS; i++) {
+        row[i] = select(vec4(0.0), qkv4[at + min(i, quads - 1u)], i < quads);
+    }
+    return row;
+}
+
+// Dot products of four rows' columns with another's.
+fn products(
+    a: ptr<function, Columns>,
+    b: ptr<function, Columns>,
+    c: ptr<function, Columns>,
+    d: ptr<function, Columns>,
+    other: ptr<function, Columns>,
+) -> vec4<f32> {
+    var sum0 = vec4(0.0);
+    var sum1 = vec4(0.0);
+    var sum2 = vec4(0.0);
+    var sum3 = vec4(0.0);
+    for (var i = 0u; i < QUADS; i++) {
+        sum0 += (*a)[i] * (*other)[i];
+        sum1 += (*b)[i] * (*other)[i];
+        sum2 += (*c)[i] * (*other)[i];
+        sum3 += (*d)[i] * (*other)[i];
+    }
+    return vec4(dot(sum0, vec4(1.0)), dot(sum1, vec4(1.0)), dot(sum2, vec4(1.0)), dot(sum3, vec4(1.0)));
+}
+
+fn share_factors(pairs: vec4<u32>) -> vec4<f32> {
+    return vec4(
+        drop_factor(params.share_below, params.share_scale, params.share_key, pairs.x),
+        drop_factor(params.share_below, params.share_scale, params.share_key, pairs.y),
+        drop_factor(params.share_below, params.share_scale, params.share_key, pairs.z),
+        drop_factor(params.share_below, params.share_scale, params.share_key, pairs.w),
+    );
+}
+
+fn drop_factors(element: u32) -> vec4<f32> {
+    return vec4(
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 1u),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 2u),
+        drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 3u),
+    );
+}
+
+
+// do of a token.
+fn output_columns(token: u32, quads: u32) -> Columns {
+    var row: Columns;
+    for (var i = 0u; i < QUADS; i++) {
+        let at = token * quads + min(i, quads - 1u);
+        row[i] = select(vec4(0.0), dy4[at] * drop_factors(4u * at), i < quads);
+    }
+    return row;
+}
+
+// do . o of a token
+fn along_mixed(token: u32, quads: u32, output: ptr<function, Columns>) -> f32 {
+    var sum = vec4(0.0);
+    for (var i = 0u; i < QUADS; i++) {
+        sum += (*output)[i] * mixed4[token * quads + min(i, quads - 1u)];
+    }
+    return sum.x + sum.y + sum.z + sum.w;
+}
+
+fn store(at: u32, quads: u32, gradient: ptr<function, Columns>) {
+    for (var i = 0u; i < QUADS; i++) {
+        if i < quads {
+            dqkv4[at + i] = (*gradient)[i];
+        }
+    }
+}
+
+fn zeros() -> Columns {
+    var row: Columns;
+    for (var i = 0u; i < QUADS; i++) {
+        row[i] = vec4(0.0);
+    }
+    return row;
+}
+
+// dq of the tokens.
+fn as_queries(first: u32, last: u32) {
+    let quads = params.dim / 4u;
+    let wide = 3u * quads;
+    let query = min(vec4(first) + vec4(0u, 1u, 2u, 3u), vec4(last));
+    let begin =
+        vec4(offsets[owners[query.x]], offsets[owners[query.y]], offsets[owners[query.z]], offsets[owners[query.w]]);
+    let pairs = query * params.length - begin; // and the key's token: element of the shares' mask
+    let log_sums = vec4(log_sum[query.x], log_sum[query.y], log_sum[query.z], log_sum[query.w]);
+
+    var query0 = columns(query.x * wide, quads);
+    var query1 = columns(query.y * wide, quads);
+    var query2 = columns(query.z * wide, quads);
+    var query3 = columns(query.w * wide, quads);
+    var output0 = output_columns(query.x, quads);
+    var output1 = output_columns(query.y, quads);
+    var output2 = output_columns(query.z, quads);
+    var output3 = output_columns(query.w, quads);
+    var along = vec4( // do . o
+        along_mixed(query.x, quads, &output0),
+        along_mixed(query.y, quads, &output1),
+        along_mixed(query.z, quads, &output2),
+        along_mixed(query.w, quads, &output3),
+    );
+    var dquery0 = zeros();
+    var dquery1 = zeros();
+    var dquery2 = zeros();
+    var dquery3 = zeros();
+    for (var token = begin.x; token <= last; token++) {
+        var value = columns(token * wide + 2u * quads, quads);
+        let into = products(&output0, &output1, &output2, &output3, &value);
+        var key = columns(token * wide + quads, quads);
+        let score = products(&query0, &query1, &query2, &query3, &key);
+        let allowed = (vec4(token) >= begin) & (vec4(token) <= query);
+        let probability = select(vec4(0.0), exp(score * params.scale - log_sums), allowed);
+        let dscore = probability * (share_factors(pairs + token) * into - along) * params.scale;
+        for (var i = 0u; i < QUADS; i++) {
+            dquery0[i] += dscore.x * key[i];
+            dquery1[i] += dscore.y * key[i];
+            dquery2[i] += dscore.z * key[i];
+            dquery3[i] += dscore.w * key[i];
+        }
+    }
+    store(query.x * wide, quads, &dquery0);
+    if first + 1u <= last {
+        store(query.y * wide, quads, &dquery1);
+    }
+    if first + 2u <= last {
+        store(query.z * wide, quads, &dquery2);
+    }
+    if first + 3u <= last {
+        store(query.w * wide, quads, &dquery3);
+    }
+}
+
+// dk and dv of the tokens.
+fn as_keys(first: u32, last: u32) {
+    let quads = params.dim / 4u;
+    let wide = 3u * quads;
+    let key = min(vec4(first) + vec4(0u, 1u, 2u, 3u), vec4(last));
+    let owner = vec4(owners[key.x], owners[key.y], owners[key.z], owners[key.w]);
+    let begin = vec4(offsets[owner.x], offsets[owner.y], offsets[owner.z], offsets[owner.w]);
+    let end = vec4(offsets[owner.x + 1u], offsets[owner.y + 1u], offsets[owner.z + 1u], offsets[owner.w + 1u]);
+    let places = key - begin;
+
+    var key0 = columns(key.x * wide + quads, quads);
+    var key1 = columns(key.y * wide + quads, quads);
+    var key2 = columns(key.z * wide + quads, quads);
+    var key3 = columns(key.w * wide + quads, quads);
+    var value0 = columns(key.x * wide + 2u * quads, quads);
+    var value1 = columns(key.y * wide + 2u * quads, quads);
+    var value2 = columns(key.z * wide + 2u * quads, quads);
+    var value3 = columns(key.w * wide + 2u * quads, quads);
+    var dkey0 = zeros();
+    var dkey1 = zeros();
+    var dkey2 = zeros();
+    var dkey3 = zeros();
+    var dvalue0 = zeros();
+    var dvalue1 = zeros();
+    var dvalue2 = zeros();
+    var dvalue3 = zeros();
+    for (var token = first; token < end.w; token++) {
+        var query = columns(token * wide, quads);
+        let score = products(&key0, &key1, &key2, &key3, &query);
+        let allowed = (vec4(token) >= key) & (vec4(token) < end);
+        let probability = select(vec4(0.0), exp(score * params.scale - log_sum[token]), allowed);
+        let kept = share_factors(token * params.length + places);
+        var output = output_columns(token, quads);
+        let into = products(&value0, &value1, &value2, &value3, &output);
+        let along = along_mixed(token, quads, &output);
+        let share = kept * probability;
+        let dscore = probability * (kept * into - along) * params.scale;
+        for (var i = 0u; i < QUADS; i++) {
+            dkey0[i] += dscore.x * query[i];
+            dkey1[i] += dscore.y * query[i];
+            dkey2[i] += dscore.z * query[i];
+            dkey3[i] += dscore.w * query[i];
+            dvalue0[i] += share.x * output[i];
+            dvalue1[i] += share.y * output[i];
+            dvalue2[i] += share.z * output[i];
+            dvalue3[i] += share.w * output[i];
+        }
+    }
+    store(key.x * wide + quads, quads, &dkey0);
+    store(key.x * wide + 2u * quads, quads, &dvalue0);
+    if first + 1u <= last {
+        store(key.y * wide + quads, quads, &dkey1);
+        store(key.y * wide + 2u * quads, quads, &dvalue1);
+    }
+    if first + 2u <= last {
+        store(key.z * wide + quads, quads, &dkey2);
+        store(key.z * wide + 2u * quads, quads, &dvalue2);
+    }
+    if first + 3u <= last {
+        store(key.w * wide + quads, quads, &dkey3);
+        store(key.w * wide + 2u * quads, quads, &dvalue3);
+    }
+}
+
+@compute @workgroup_size(8)
+fn serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = ((group.x + group.y * groups.x) * 8u + lane) * ROWS;
+    if first >= params.tokens {
+        return;
+    }
+    let last = min(first + ROWS, params.tokens) - 1u;
+    as_queries(first, last);
+    as_keys(first, last);
 }

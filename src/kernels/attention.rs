@@ -12,10 +12,12 @@ use super::{Real, math, parallel};
 const BLOCK: usize = 32;
 
 kernel! {
-    /// A workgroup 8 tokens of a sequence; 8 queries meet 8 keys at a time, one pair an invocation.
+    /// A workgroup 8 tokens of a sequence; 8 queries meet 8 keys at a time, one pair an invocation. In `serial`, an
+    /// invocation 4 tokens.
     "attention"
     params {
         sequences: u32,
+        tokens: u32,
         dim: u32,
         /// 1 / sqrt(D)
         scale: f32,
@@ -31,6 +33,8 @@ kernel! {
     bindings {
         /// First token of each sequence, and the number of tokens: `[sequences + 1]`
         offsets: read u32,
+        /// Sequence of each token, `[tokens]`
+        owners: read u32,
         /// query, key and value of each token, `[tokens, 3, dim]`
         qkv: read f32,
         /// The residual, `[tokens, dim]`
@@ -42,14 +46,31 @@ kernel! {
         /// ln(sum(exp(scores))) of each query, `[tokens]`
         log_sum: write f32,
     }
-    work |s| [s.pairs * (4.0 * dim + 6.0) + 3.0 * s.tokens * dim, s.tokens * (6.0 * dim + 1.0) + sequences]
+    work |s| [s.pairs * (4.0 * dim + 6.0) + 3.0 * s.tokens * dim, s.tokens * (6.0 * dim + 2.0) + sequences]
     groups |p| {
         let [x, y, _] = super::fold(p.sequences);
         [x, y, p.length.div_ceil(8)]
-    }
+    };
+    serial |p| serial_groups(p.tokens, p.dim, p.length)
 }
 
-pub fn twin<R: Real>(p: &Params, offsets: &[u32], qkv: &[R], x: &[R], y: &mut [R], mixed: &mut [R], log_sum: &mut [R]) {
+/// Workgroups of the entry points `serial`: 8 invocations, each with 4 tokens whose rows fit its registers.
+pub(super) fn serial_groups(tokens: u32, dim: u32, length: u32) -> Option<super::Groups> {
+    // Longer sequences take an invocation more iterations than some drivers let it have.
+    (dim.is_multiple_of(4) && dim <= 64 && length <= 8192).then(|| super::fold(tokens.div_ceil(32)))
+}
+
+#[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
+pub fn twin<R: Real>(
+    p: &Params,
+    offsets: &[u32],
+    _owners: &[u32],
+    qkv: &[R],
+    x: &[R],
+    y: &mut [R],
+    mixed: &mut [R],
+    log_sum: &mut [R],
+) {
     let dim = p.dim as usize;
     let offsets = &offsets[..=p.sequences as usize];
     parallel::by_sequence(y, offsets, dim)

@@ -10,10 +10,12 @@ use super::{Real, math, parallel};
 const BLOCK: usize = 32;
 
 kernel! {
-    /// A workgroup 8 tokens of a sequence; 8 queries meet 8 keys at a time, one pair an invocation.
+    /// A workgroup 8 tokens of a sequence; 8 queries meet 8 keys at a time, one pair an invocation. In `serial`, an
+    /// invocation 4 tokens.
     "attention_backward"
     params {
         sequences: u32,
+        tokens: u32,
         dim: u32,
         /// 1 / sqrt(D)
         scale: f32,
@@ -28,6 +30,8 @@ kernel! {
     bindings {
         /// `[sequences + 1]`
         offsets: read u32,
+        /// `[tokens]`
+        owners: read u32,
         /// `[tokens, 3, dim]`
         qkv: read f32,
         /// `[tokens, dim]`
@@ -39,14 +43,25 @@ kernel! {
         /// `[tokens, 3, dim]`
         dqkv: write f32,
     }
-    work |s| [s.pairs * (10.0 * dim + 6.0) + 3.0 * s.tokens * dim, s.tokens * (8.0 * dim + 1.0) + sequences]
+    work |s| [s.pairs * (10.0 * dim + 6.0) + 3.0 * s.tokens * dim, s.tokens * (8.0 * dim + 2.0) + sequences]
     groups |p| {
         let [x, y, _] = super::fold(p.sequences);
         [x, y, p.length.div_ceil(8)]
-    }
+    };
+    serial |p| super::attention::serial_groups(p.tokens, p.dim, p.length)
 }
 
-pub fn twin<R: Real>(p: &Params, offsets: &[u32], qkv: &[R], mixed: &[R], log_sum: &[R], dy: &[R], dqkv: &mut [R]) {
+#[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
+pub fn twin<R: Real>(
+    p: &Params,
+    offsets: &[u32],
+    _owners: &[u32],
+    qkv: &[R],
+    mixed: &[R],
+    log_sum: &[R],
+    dy: &[R],
+    dqkv: &mut [R],
+) {
     let dim = p.dim as usize;
     let wide = 3 * dim;
     let offsets = &offsets[..=p.sequences as usize];

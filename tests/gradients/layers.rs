@@ -3,7 +3,7 @@
 use prismrec::kernels::dropout::Dropout;
 use prismrec::kernels::*;
 
-use crate::common::{Random, offsets, scale, segments};
+use crate::common::{Random, offsets, owners, scale, segments};
 use crate::differences::*;
 
 fn normed(x: &[f64], norm: &[f64], dim: usize) -> (Vec<f64>, Vec<f64>) {
@@ -204,6 +204,7 @@ fn attention() {
         let (qkv, x, weights) =
             (random.reals(tokens * 3 * dim), random.reals(tokens * dim), random.reals(tokens * dim));
         let params = attention::Params {
+            tokens: tokens as u32,
             sequences: lengths.len() as u32,
             dim: dim as u32,
             scale: scale(dim),
@@ -217,13 +218,13 @@ fn attention() {
         };
         let run = |qkv: &[f64], x: &[f64]| {
             let (mut y, mut mixed, mut log_sum) = (poison(tokens * dim), poison(tokens * dim), poison(tokens));
-            attention::twin(&params, &offsets, qkv, x, &mut y, &mut mixed, &mut log_sum);
+            attention::twin(&params, &offsets, &owners(&offsets), qkv, x, &mut y, &mut mixed, &mut log_sum);
             (y, mixed, log_sum)
         };
         let (_, mixed, log_sum) = run(&qkv, &x);
         let mut dqkv = poison(qkv.len());
         let backward: attention_backward::Params = bytemuck::cast(params);
-        attention_backward::twin(&backward, &offsets, &qkv, &mixed, &log_sum, &weights, &mut dqkv);
+        attention_backward::twin(&backward, &offsets, &owners(&offsets), &qkv, &mixed, &log_sum, &weights, &mut dqkv);
         check(&format!("dqkv of {lengths:?}, D = {dim}"), &qkv, &dqkv, |qkv| dot(&run(qkv, &x).0, &weights));
         check("dx", &x, &weights, |x| dot(&run(&qkv, x).0, &weights));
     }

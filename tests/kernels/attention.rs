@@ -4,7 +4,7 @@ use prismrec::kernels::dropout::Dropout;
 use prismrec::kernels::*;
 
 use crate::case::{Case, Output, Tolerance};
-use crate::common::{Random, offsets, scale};
+use crate::common::{Random, offsets, owners, scale};
 
 /// Lengths of sequences, D, and how large the scores are: blocks of 8 queries and keys, slabs of 32 dimensions, and
 /// columns 64 apart.
@@ -16,6 +16,8 @@ fn shapes() -> Vec<(Vec<usize>, usize, f64)> {
         (vec![2, 31, 3, 33], 7, 1.0),
         (vec![24, 1], 31, 1.0),
         (vec![10, 65], 64, 1.0),
+        // Rows of 9 vectors, and blocks of 4 tokens from several sequences.
+        (vec![1, 2, 1, 3, 1, 1, 40, 6], 36, 1.0),
         (vec![230, 5], 65, 1.0),
         (vec![19, 3], 128, 1.0),
         (vec![9, 12], 256, 1.0),
@@ -35,6 +37,7 @@ fn params(random: &mut Random, lengths: &[usize], dim: usize, drops: bool) -> at
     let (shares, mixed) = if drops { (random.dropout(0.4), random.dropout(0.3)) } else { (Dropout::OFF, Dropout::OFF) };
     attention::Params {
         sequences: lengths.len() as u32,
+        tokens: lengths.iter().sum::<usize>() as u32,
         dim: dim as u32,
         scale: scale(dim),
         length: (*lengths.iter().max().unwrap() + random.one_of(&[0, 2])) as u32,
@@ -58,6 +61,7 @@ fn attention() {
             let tolerance = tolerance(dim, size);
             Case::new(&attention::KERNEL, params(&mut random, &lengths, dim, drops))
                 .offsets(&offsets)
+                .whole(&owners(&offsets))
                 .reals(&qkv)
                 .reals(&random.reals(tokens * dim))
                 .writes(Output::new(&[("token", tokens), ("d", dim)], tolerance))
@@ -80,13 +84,15 @@ fn attention_backward() {
             let rounded = |x: Vec<f64>| x.into_iter().map(|x| f64::from((x * size) as f32)).collect::<Vec<_>>();
             let qkv = rounded(random.reals(tokens * 3 * dim));
             let (mut y, mut mixed, mut log_sum) = (vec![0.0; tokens * dim], vec![0.0; tokens * dim], vec![0.0; tokens]);
-            attention::twin(&params, &offsets, &qkv, &random.reals(tokens * dim), &mut y, &mut mixed, &mut log_sum);
+            let x = random.reals(tokens * dim);
+            attention::twin(&params, &offsets, &owners(&offsets), &qkv, &x, &mut y, &mut mixed, &mut log_sum);
             let backward: attention_backward::Params = bytemuck::cast(params);
             // Gradients are differences of sums of D products, times numbers up to `size`.
             let Tolerance { absolute, relative } = tolerance(dim, size);
             let absolute = absolute * (dim as f32).sqrt() * size as f32;
             Case::new(&attention_backward::KERNEL, backward)
                 .offsets(&offsets)
+                .whole(&owners(&offsets))
                 .reals(&qkv)
                 .reals(&mixed)
                 .reals(&log_sum)

@@ -163,6 +163,7 @@ impl Program<'_> {
         self.push(attention_backward::call(
             attention_backward::Params {
                 sequences: self.sequences(),
+                tokens,
                 dim,
                 scale: self.scale(),
                 length: self.shape.length as u32,
@@ -175,6 +176,7 @@ impl Program<'_> {
             },
             attention_backward::Bindings {
                 offsets: b.offsets,
+                owners: b.owners,
                 qkv: block.qkv,
                 mixed: block.mixed,
                 log_sum: block.log_sum,

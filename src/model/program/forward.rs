@@ -41,6 +41,7 @@ impl Program<'_> {
         self.push(attention::call(
             attention::Params {
                 sequences: self.sequences(),
+                tokens,
                 dim,
                 scale: self.scale(),
                 length: self.shape.length as u32,
@@ -53,6 +54,7 @@ impl Program<'_> {
             },
             attention::Bindings {
                 offsets: self.buffers.offsets,
+                owners: self.buffers.owners,
                 qkv: block.qkv,
                 x,
                 y: block.middle,
