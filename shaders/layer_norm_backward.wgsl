@@ -1,8 +1,9 @@
 // dx (+)= rstd * (g - mean(g) - x^ * mean(g * x^)), where g = dy * weight and x^ = (x - mean) * rstd;
 // dweight[d] = sum over rows of dy * x^, dbias[d] = sum over rows of dy, where slice s sums its run of rows
 //
-// The first workgroups sum columns of a slice, the others have rows. `main`: a workgroup sums 64 columns, four invocations
-// a column; or has sixteen rows, sixteen invocations a row. `serial`: an invocation sums sixteen columns, or has four rows.
+// `main`: the first workgroups each sum 64 columns of a slice, four invocations a column; the others have sixteen rows,
+// sixteen invocations a row. `serial`: a workgroup has 64 columns of a slice, an invocation every eighth of its rows, one
+// after the other in registers, so that elements are loaded once for both; only the sums meet in group memory, at the end.
 // Parameters: kernels::layer_norm_backward::Params.
 
 struct Params {
@@ -122,85 +123,10 @@ fn main(
     }
 }
 
-const OWN_COLUMNS = 4u; // vectors that an invocation of `serial` sums
-const OWN_ROWS = 4u; // or its rows
+const OWN_LANES = 8u; // invocations of a workgroup of `serial`
+const OWN_COLUMNS = 16u; // vectors of its columns
 
-// Vectors OWN_COLUMNS * (block % blocks) .. of slice block / blocks.
-fn sum_own_columns(block: u32, blocks: u32) {
-    let vectors = params.dim / 4u;
-    let first = block % blocks * OWN_COLUMNS;
-    let slice = block / blocks;
-    let each = (params.rows + params.slices - 1u) / params.slices;
-    let end = min((slice + 1u) * each, params.rows);
-    var weight: array<vec4<f32>, OWN_COLUMNS>;
-    var bias: array<vec4<f32>, OWN_COLUMNS>;
-    for (var c = 0u; c < OWN_COLUMNS; c++) {
-        weight[c] = vec4<f32>(0.0);
-        bias[c] = vec4<f32>(0.0);
-    }
-    for (var row = slice * each; row < end; row++) {
-        let mean = stats[row * 2u];
-        let rstd = stats[row * 2u + 1u];
-        for (var c = 0u; c < OWN_COLUMNS; c++) {
-            // A vector past the last is summed as that, and not written.
-            let at = row * vectors + min(first + c, vectors - 1u);
-            let g = dy4[at];
-            weight[c] += g * (x4[at] - mean) * rstd;
-            bias[c] += g;
-        }
-    }
-    for (var c = 0u; c < OWN_COLUMNS; c++) {
-        if first + c < vectors {
-            gradient4[slice * params.stride / 4u + first + c] = weight[c];
-            gradient4[slice * params.stride / 4u + vectors + first + c] = bias[c];
-        }
-    }
-}
-
-fn go_through_own_rows(first: u32) {
-    let vectors = params.dim / 4u;
-    let count = f32(params.dim);
-    var at: array<u32, OWN_ROWS>; // of a row in `x4`
-    var mean: array<f32, OWN_ROWS>;
-    var rstd: array<f32, OWN_ROWS>;
-    var ones: array<vec4<f32>, OWN_ROWS>;
-    var alongs: array<vec4<f32>, OWN_ROWS>;
-    for (var r = 0u; r < OWN_ROWS; r++) {
-        let row = min(first + r, params.rows - 1u);
-        at[r] = row * vectors;
-        mean[r] = stats[row * 2u];
-        rstd[r] = stats[row * 2u + 1u];
-        ones[r] = vec4<f32>(0.0);
-        alongs[r] = vec4<f32>(0.0);
-    }
-    for (var v = 0u; v < vectors; v++) {
-        let weight = norm4[v];
-        for (var r = 0u; r < OWN_ROWS; r++) {
-            let g = dy4[at[r] + v] * weight;
-            ones[r] += g;
-            alongs[r] += g * (x4[at[r] + v] - mean[r]);
-        }
-    }
-    var one: array<f32, OWN_ROWS>;
-    var along: array<f32, OWN_ROWS>;
-    for (var r = 0u; r < OWN_ROWS; r++) {
-        one[r] = dot(ones[r], vec4<f32>(1.0)) / count;
-        along[r] = dot(alongs[r], vec4<f32>(1.0)) * rstd[r] * rstd[r] / count;
-    }
-    for (var v = 0u; v < vectors; v++) {
-        let weight = norm4[v];
-        for (var r = 0u; r < OWN_ROWS; r++) {
-            if first + r < params.rows {
-                let centred = x4[at[r] + v] - mean[r];
-                var value = rstd[r] * (dy4[at[r] + v] * weight - one[r] - centred * along[r]);
-                if params.accumulate == 1u {
-                    value += dx4[at[r] + v];
-                }
-                dx4[at[r] + v] = value;
-            }
-        }
-    }
-}
+var<workgroup> partial: array<vec4<f32>, 256>; // [lane, dweight or dbias, vector]
 
 @compute @workgroup_size(8)
 fn serial(
@@ -209,16 +135,70 @@ fn serial(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let at = group.x + group.y * groups.x;
-    let blocks = (params.dim / 4u + OWN_COLUMNS - 1u) / OWN_COLUMNS;
-    let sums = (blocks * params.slices + 7u) / 8u; // workgroups that sum
-    if at < sums {
-        if at * 8u + lane < blocks * params.slices {
-            sum_own_columns(at * 8u + lane, blocks);
+    let slice = at % params.slices;
+    let vectors = params.dim / 4u;
+    let first = at / params.slices * OWN_COLUMNS;
+    if first >= vectors {
+        return;
+    }
+    let own = min(OWN_COLUMNS, vectors - first);
+    let each = (params.rows + params.slices - 1u) / params.slices;
+    let end = min((slice + 1u) * each, params.rows);
+    var weights: array<vec4<f32>, OWN_COLUMNS>;
+    var biases: array<vec4<f32>, OWN_COLUMNS>;
+    for (var c = 0u; c < OWN_COLUMNS; c++) {
+        weights[c] = vec4<f32>(0.0);
+        biases[c] = vec4<f32>(0.0);
+    }
+    for (var row = slice * each + lane; row < end; row += OWN_LANES) {
+        let mean = stats[row * 2u];
+        let rstd = stats[row * 2u + 1u];
+        var one = vec4<f32>(0.0);
+        var along = vec4<f32>(0.0);
+        // The columns of other workgroups.
+        for (var other = 0u; other < vectors - own; other++) {
+            let v = select(other + own, other, other < first);
+            let g = dy4[row * vectors + v] * norm4[v];
+            one += g;
+            along += g * (x4[row * vectors + v] - mean) * rstd;
         }
-    } else {
-        let first = ((at - sums) * 8u + lane) * OWN_ROWS;
-        if first < params.rows {
-            go_through_own_rows(first);
+        var scaled: array<vec4<f32>, OWN_COLUMNS>;
+        var centred: array<vec4<f32>, OWN_COLUMNS>;
+        for (var c = 0u; c < OWN_COLUMNS; c++) {
+            if c < own {
+                let g = dy4[row * vectors + first + c];
+                centred[c] = (x4[row * vectors + first + c] - mean) * rstd;
+                scaled[c] = g * norm4[first + c];
+                weights[c] += g * centred[c];
+                biases[c] += g;
+                one += scaled[c];
+                along += scaled[c] * centred[c];
+            }
         }
+        let mean_one = dot(one, vec4<f32>(1.0)) / f32(params.dim);
+        let mean_along = dot(along, vec4<f32>(1.0)) / f32(params.dim);
+        for (var c = 0u; c < OWN_COLUMNS; c++) {
+            if c < own {
+                var value = rstd * (scaled[c] - mean_one - centred[c] * mean_along);
+                if params.accumulate == 1u {
+                    value += dx4[row * vectors + first + c];
+                }
+                dx4[row * vectors + first + c] = value;
+            }
+        }
+    }
+    for (var c = 0u; c < OWN_COLUMNS; c++) {
+        partial[lane * 2u * OWN_COLUMNS + c] = weights[c];
+        partial[lane * 2u * OWN_COLUMNS + OWN_COLUMNS + c] = biases[c];
+    }
+    workgroupBarrier();
+    for (var i = lane; i < 2u * own; i += OWN_LANES) {
+        let kind = i / own;
+        let c = i % own;
+        var sum = vec4<f32>(0.0);
+        for (var other = 0u; other < OWN_LANES; other++) {
+            sum += partial[(other * 2u + kind) * OWN_COLUMNS + c];
+        }
+        gradient4[slice * params.stride / 4u + kind * vectors + first + c] = sum;
     }
 }

@@ -4,12 +4,12 @@ use multiversion::multiversion;
 
 use super::{Real, fold, math, parallel, slice_rows};
 
-/// Rows of a slice up to which `serial` is taken: an invocation walks them all, and llvmpipe ends loops after 65,535.
-const LONGEST_SLICE: u32 = 60_000;
+/// Iterations that an invocation of `serial` may make: llvmpipe ends loops after 65,535.
+const ITERATIONS: u32 = 60_000;
 
 kernel! {
-    /// The first workgroups sum 64 columns of a slice, the others have sixteen rows, sixteen invocations a row; or an
-    /// invocation sums sixteen columns, or has four rows.
+    /// The first workgroups sum 64 columns of a slice, the others have sixteen rows, sixteen invocations a row; or a
+    /// workgroup has 64 columns of a slice for both.
     "layer_norm_backward"
     params { rows: u32, dim: u32, accumulate: u32, slices: u32, stride: u32 }
     bindings {
@@ -29,8 +29,9 @@ kernel! {
     work |_s| [17.0 * rows * dim, rows * ((3.0 + accumulate) * dim + 2.0) + 2.0 * slices * dim]
     groups |p| fold(p.dim.div_ceil(64) * p.slices + p.rows.div_ceil(16));
     serial |p| {
-        let whole = p.dim % 4 == 0 && p.stride % 4 == 0 && p.rows.div_ceil(p.slices) <= LONGEST_SLICE;
-        whole.then(|| fold((p.dim.div_ceil(16) * p.slices).div_ceil(8) + p.rows.div_ceil(32)))
+        let iterations = p.rows.div_ceil(8 * p.slices) * (p.dim / 4 + 32);
+        let fits = p.dim % 4 == 0 && p.stride % 4 == 0 && iterations <= ITERATIONS;
+        fits.then(|| fold(p.dim.div_ceil(64) * p.slices))
     }
 }
 
