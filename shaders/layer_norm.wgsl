@@ -1,6 +1,7 @@
 // y = (x - mean) / sqrt(variance + 1e-5) * weight + bias over each row of [rows, dim]; keeps mean and 1 / sqrt(...).
 //
-// Sixteen invocations share a row, a workgroup has sixteen rows. Parameters: kernels::layer_norm::Params.
+// `main`: sixteen invocations share a row, a workgroup has sixteen rows. `serial`: an invocation has four rows, so that it
+// loads weight and bias once for all of them. Parameters: kernels::layer_norm::Params.
 
 struct Params {
     rows: u32,
@@ -9,8 +10,11 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, dim]
+@group(0) @binding(1) var<storage, read> x4: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> norm: array<f32>; // weight, then bias: [2, dim]
+@group(0) @binding(2) var<storage, read> norm4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, dim]
+@group(0) @binding(3) var<storage, read_write> y4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> stats: array<f32>; // [rows, 2]
 
 const EPSILON = 1e-5;
@@ -69,6 +73,62 @@ fn main(
         if lane == 0u {
             stats[row * 2u] = mean;
             stats[row * 2u + 1u] = rstd;
+        }
+    }
+}
+
+const OWN = 4u; // rows of an invocation of `serial`
+
+@compute @workgroup_size(8)
+fn serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = ((group.x + group.y * groups.x) * 8u + lane) * OWN;
+    if first >= params.rows {
+        return;
+    }
+    let vectors = params.dim / 4u;
+    let count = f32(params.dim);
+    var at: array<u32, OWN>; // of a row in `x4`
+    var shift: array<f32, OWN>;
+    var sums: array<vec4<f32>, OWN>;
+    var squares: array<vec4<f32>, OWN>;
+    for (var r = 0u; r < OWN; r++) {
+        at[r] = min(first + r, params.rows - 1u) * vectors;
+        shift[r] = x4[at[r]].x;
+        sums[r] = vec4<f32>(0.0);
+        squares[r] = vec4<f32>(0.0);
+    }
+    // Both sums in one pass, of differences to an element of the row: its square is at most dim times the variance, so
+    // that the difference of the two loses no more than that in rounding.
+    for (var v = 0u; v < vectors; v++) {
+        for (var r = 0u; r < OWN; r++) {
+            let shifted = x4[at[r] + v] - shift[r];
+            sums[r] += shifted;
+            squares[r] += shifted * shifted;
+        }
+    }
+    var mean: array<f32, OWN>;
+    var rstd: array<f32, OWN>;
+    for (var r = 0u; r < OWN; r++) {
+        let shifted = dot(sums[r], vec4<f32>(1.0)) / count;
+        let variance = max(dot(squares[r], vec4<f32>(1.0)) / count - shifted * shifted, 0.0);
+        mean[r] = shift[r] + shifted;
+        rstd[r] = 1.0 / sqrt(variance + EPSILON);
+        if first + r < params.rows {
+            stats[(first + r) * 2u] = mean[r];
+            stats[(first + r) * 2u + 1u] = rstd[r];
+        }
+    }
+    for (var v = 0u; v < vectors; v++) {
+        let weight = norm4[v];
+        let bias = norm4[vectors + v];
+        for (var r = 0u; r < OWN; r++) {
+            if first + r < params.rows {
+                y4[at[r] + v] = (x4[at[r] + v] - mean[r]) * rstd[r] * weight + bias;
+            }
         }
     }
 }

@@ -1,33 +1,71 @@
-// dx (+)= rstd * (g - mean(g) - x^ * mean(g * x^)), where g = dy * weight and x^ = (x - mean) * rstd
+// dx (+)= rstd * (g - mean(g) - x^ * mean(g * x^)), where g = dy * weight and x^ = (x - mean) * rstd;
+// dweight[d] = sum over rows of dy * x^, dbias[d] = sum over rows of dy, where slice s sums its run of rows
 //
-// Sixteen invocations share a row, a workgroup has sixteen rows. Parameters: kernels::layer_norm_backward::Params.
+// `main`: the first workgroups each sum 64 columns of a slice, four invocations a column; the others have sixteen rows,
+// sixteen invocations a row. `serial`: a workgroup has 64 columns of a slice, an invocation every eighth of its rows, one
+// after the other in registers, so that elements are loaded once for both; only the sums meet in group memory, at the end.
+// Parameters: kernels::layer_norm_backward::Params.
 
 struct Params {
     rows: u32,
     dim: u32,
     accumulate: u32,
+    slices: u32,
+    stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, dim]
+@group(0) @binding(1) var<storage, read> x4: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> norm: array<f32>; // weight, then bias: [2, dim]
+@group(0) @binding(2) var<storage, read> norm4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> stats: array<f32>; // mean, rstd: [rows, 2]
 @group(0) @binding(4) var<storage, read> dy: array<f32>; // [rows, dim]
+@group(0) @binding(4) var<storage, read> dy4: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> dx: array<f32>; // [rows, dim]
+@group(0) @binding(5) var<storage, read_write> dx4: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> gradient: array<f32>; // [slices, stride], of which [2, dim]
+@group(0) @binding(6) var<storage, read_write> gradient4: array<vec4<f32>>;
 
-const LANES = 16u;
+const ROW_LANES = 16u;
+const COLUMNS = 64u;
+const COLUMN_LANES = 4u;
 
-var<workgroup> partial_one: array<f32, 256>; // of g, [row of the group, lane]
-var<workgroup> partial_x: array<f32, 256>; // of g * x^
+var<workgroup> partial_one: array<f32, 256>; // of g: [row of the group, lane]; of dbias: [lane, column]
+var<workgroup> partial_x: array<f32, 256>; // of g * x^; of dweight
 
-@compute @workgroup_size(256)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) invocation: u32,
-) {
-    let row = (group.x + group.y * groups.x) * 16u + invocation / LANES;
-    let lane = invocation % LANES;
+// Columns COLUMNS * block .. of a slice.
+fn sum_columns(block: u32, slice: u32, invocation: u32) {
+    let column = block * COLUMNS + invocation % COLUMNS;
+    let lane = invocation / COLUMNS;
+    let each = (params.rows + params.slices - 1u) / params.slices;
+    let end = min((slice + 1u) * each, params.rows);
+    var weight = 0.0;
+    var bias = 0.0;
+    if column < params.dim {
+        for (var row = slice * each + lane; row < end; row += COLUMN_LANES) {
+            let g = dy[row * params.dim + column];
+            weight += g * (x[row * params.dim + column] - stats[row * 2u]) * stats[row * 2u + 1u];
+            bias += g;
+        }
+    }
+    partial_x[invocation] = weight;
+    partial_one[invocation] = bias;
+    workgroupBarrier();
+    if lane == 0u && column < params.dim {
+        for (var i = invocation + COLUMNS; i < COLUMNS * COLUMN_LANES; i += COLUMNS) {
+            weight += partial_x[i];
+            bias += partial_one[i];
+        }
+        gradient[slice * params.stride + column] = weight;
+        gradient[slice * params.stride + params.dim + column] = bias;
+    }
+}
+
+// Rows 16 * block ..
+fn go_through_rows(block: u32, invocation: u32) {
+    let row = block * 16u + invocation / ROW_LANES;
+    let lane = invocation % ROW_LANES;
     let first = invocation - lane;
     let inside = row < params.rows;
     let base = row * params.dim;
@@ -39,7 +77,7 @@ fn main(
     if inside {
         mean = stats[row * 2u];
         rstd = stats[row * 2u + 1u];
-        for (var d = lane; d < params.dim; d += LANES) {
+        for (var d = lane; d < params.dim; d += ROW_LANES) {
             let g = dy[base + d] * norm[d];
             one += g;
             along += g * (x[base + d] - mean) * rstd;
@@ -53,13 +91,13 @@ fn main(
     }
     one = 0.0;
     along = 0.0;
-    for (var i = first; i < first + LANES; i++) {
+    for (var i = first; i < first + ROW_LANES; i++) {
         one += partial_one[i];
         along += partial_x[i];
     }
     one /= f32(params.dim);
     along /= f32(params.dim);
-    for (var d = lane; d < params.dim; d += LANES) {
+    for (var d = lane; d < params.dim; d += ROW_LANES) {
         let centred = (x[base + d] - mean) * rstd;
         let value = rstd * (dy[base + d] * norm[d] - one - centred * along);
         if params.accumulate == 1u {
@@ -67,5 +105,100 @@ fn main(
         } else {
             dx[base + d] = value;
         }
+    }
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let at = group.x + group.y * groups.x;
+    let blocks = (params.dim + COLUMNS - 1u) / COLUMNS;
+    if at < blocks * params.slices {
+        sum_columns(at % blocks, at / blocks, invocation);
+    } else {
+        go_through_rows(at - blocks * params.slices, invocation);
+    }
+}
+
+const OWN_LANES = 8u; // invocations of a workgroup of `serial`
+const OWN_COLUMNS = 16u; // vectors of its columns
+
+var<workgroup> partial: array<vec4<f32>, 256>; // [lane, dweight or dbias, vector]
+
+@compute @workgroup_size(8)
+fn serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = group.x + group.y * groups.x;
+    let slice = at % params.slices;
+    let vectors = params.dim / 4u;
+    let first = at / params.slices * OWN_COLUMNS;
+    if first >= vectors {
+        return;
+    }
+    let own = min(OWN_COLUMNS, vectors - first);
+    let each = (params.rows + params.slices - 1u) / params.slices;
+    let end = min((slice + 1u) * each, params.rows);
+    var weights: array<vec4<f32>, OWN_COLUMNS>;
+    var biases: array<vec4<f32>, OWN_COLUMNS>;
+    for (var c = 0u; c < OWN_COLUMNS; c++) {
+        weights[c] = vec4<f32>(0.0);
+        biases[c] = vec4<f32>(0.0);
+    }
+    for (var row = slice * each + lane; row < end; row += OWN_LANES) {
+        let mean = stats[row * 2u];
+        let rstd = stats[row * 2u + 1u];
+        var one = vec4<f32>(0.0);
+        var along = vec4<f32>(0.0);
+        // The columns of other workgroups.
+        for (var other = 0u; other < vectors - own; other++) {
+            let v = select(other + own, other, other < first);
+            let g = dy4[row * vectors + v] * norm4[v];
+            one += g;
+            along += g * (x4[row * vectors + v] - mean) * rstd;
+        }
+        var scaled: array<vec4<f32>, OWN_COLUMNS>;
+        var centred: array<vec4<f32>, OWN_COLUMNS>;
+        for (var c = 0u; c < OWN_COLUMNS; c++) {
+            if c < own {
+                let g = dy4[row * vectors + first + c];
+                centred[c] = (x4[row * vectors + first + c] - mean) * rstd;
+                scaled[c] = g * norm4[first + c];
+                weights[c] += g * centred[c];
+                biases[c] += g;
+                one += scaled[c];
+                along += scaled[c] * centred[c];
+            }
+        }
+        let mean_one = dot(one, vec4<f32>(1.0)) / f32(params.dim);
+        let mean_along = dot(along, vec4<f32>(1.0)) / f32(params.dim);
+        for (var c = 0u; c < OWN_COLUMNS; c++) {
+            if c < own {
+                var value = rstd * (scaled[c] - mean_one - centred[c] * mean_along);
+                if params.accumulate == 1u {
+                    value += dx4[row * vectors + first + c];
+                }
+                dx4[row * vectors + first + c] = value;
+            }
+        }
+    }
+    for (var c = 0u; c < OWN_COLUMNS; c++) {
+        partial[lane * 2u * OWN_COLUMNS + c] = weights[c];
+        partial[lane * 2u * OWN_COLUMNS + OWN_COLUMNS + c] = biases[c];
+    }
+    workgroupBarrier();
+    for (var i = lane; i < 2u * own; i += OWN_LANES) {
+        let kind = i / own;
+        let c = i % own;
+        var sum = vec4<f32>(0.0);
+        for (var other = 0u; other < OWN_LANES; other++) {
+            sum += partial[(other * 2u + kind) * OWN_COLUMNS + c];
+        }
+        gradient4[slice * params.stride / 4u + kind * vectors + first + c] = sum;
     }
 }

@@ -8,7 +8,7 @@ use super::{Real, fold, math, parallel};
 pub const EPSILON: f32 = 1e-5;
 
 kernel! {
-    /// Sixteen invocations a row, sixteen rows a workgroup.
+    /// Sixteen invocations a row, sixteen rows a workgroup; or four rows an invocation.
     "layer_norm"
     params { rows: u32, dim: u32 }
     bindings {
@@ -22,7 +22,8 @@ kernel! {
         stats: write f32,
     }
     work |_s| [8.0 * rows * dim, rows * (2.0 * dim + 2.0)]
-    groups |p| fold(p.rows.div_ceil(16))
+    groups |p| fold(p.rows.div_ceil(16));
+    serial |p| (p.dim % 4 == 0).then(|| fold(p.rows.div_ceil(32)))
 }
 
 pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], y: &mut [R], stats: &mut [R]) {

@@ -1,13 +1,17 @@
-//! Gradient of a layer norm's input.
+//! Gradients of a layer norm's input, weight and bias.
 
 use multiversion::multiversion;
 
-use super::{Real, fold, math, parallel};
+use super::{Real, fold, math, parallel, slice_rows};
+
+/// Iterations that an invocation of `serial` may make: llvmpipe ends loops after 65,535.
+const ITERATIONS: u32 = 60_000;
 
 kernel! {
-    /// Sixteen invocations a row, sixteen rows a workgroup.
+    /// The first workgroups sum 64 columns of a slice, the others have sixteen rows, sixteen invocations a row; or a
+    /// workgroup has 64 columns of a slice for both.
     "layer_norm_backward"
-    params { rows: u32, dim: u32, accumulate: u32 }
+    params { rows: u32, dim: u32, accumulate: u32, slices: u32, stride: u32 }
     bindings {
         /// `[rows, dim]`
         x: read f32,
@@ -19,16 +23,29 @@ kernel! {
         dy: read f32,
         /// `[rows, dim]`
         dx: write f32,
+        /// Of weight, then bias: `[2, dim]` in each slice
+        gradient: write f32,
     }
-    work |_s| [12.0 * rows * dim, rows * ((3.0 + accumulate) * dim + 2.0)]
-    groups |p| fold(p.rows.div_ceil(16))
+    work |_s| [17.0 * rows * dim, rows * ((3.0 + accumulate) * dim + 2.0) + 2.0 * slices * dim]
+    groups |p| fold(p.dim.div_ceil(64) * p.slices + p.rows.div_ceil(16));
+    serial |p| {
+        let iterations = p.rows.div_ceil(8 * p.slices) * (p.dim / 4 + 32);
+        let fits = p.dim % 4 == 0 && p.stride % 4 == 0 && iterations <= ITERATIONS;
+        fits.then(|| fold(p.dim.div_ceil(64) * p.slices))
+    }
 }
 
-pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], stats: &[R], dy: &[R], dx: &mut [R]) {
+pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], stats: &[R], dy: &[R], dx: &mut [R], gradient: &mut [R]) {
     let (rows, dim) = (p.rows as usize, p.dim as usize);
     parallel::chunks(&mut dx[..rows * dim], dim, parallel::ROWS, |first, dx| {
         let (x, dy) = (&x[first * dim..][..dx.len()], &dy[first * dim..][..dx.len()]);
         gradient_rows(p, x, &norm[..dim], &stats[2 * first..], dy, dx);
+    });
+    parallel::slices(gradient, (p.slices, p.stride, 2 * dim), |slice, out| {
+        let rows = slice_rows(rows, p.slices as usize, slice);
+        let (weight, bias) = out.split_at_mut(dim);
+        let elements = rows.start * dim..rows.end * dim;
+        sum_rows(&x[elements.clone()], &stats[2 * rows.start..], &dy[elements], weight, bias);
     });
 }
 
@@ -54,6 +71,21 @@ fn gradient_rows<R: Real>(p: &Params, x: &[R], weight: &[R], stats: &[R], dy: &[
             math::add_scaled(dx, R::one(), &scaled);
         } else {
             dx.copy_from_slice(&scaled);
+        }
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn sum_rows<R: Real>(x: &[R], stats: &[R], dy: &[R], weight: &mut [R], bias: &mut [R]) {
+    weight.fill(R::zero());
+    bias.fill(R::zero());
+    let dim = weight.len();
+    let bias = &mut bias[..dim];
+    for ((x, dy), stats) in x.chunks_exact(dim).zip(dy.chunks_exact(dim)).zip(stats.chunks_exact(2)) {
+        let (mean, rstd) = (stats[0], stats[1]);
+        for d in 0..dim {
+            weight[d] += dy[d] * (x[d] - mean) * rstd;
+            bias[d] += dy[d];
         }
     }
 }

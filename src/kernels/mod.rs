@@ -151,7 +151,6 @@ pub mod intention_weight;
 pub mod intention_weight_backward;
 pub mod layer_norm;
 pub mod layer_norm_backward;
-pub mod layer_norm_weight_backward;
 pub mod linear;
 pub mod linear_backward;
 pub mod mark_updated;

@@ -31,7 +31,6 @@ kernels!(
     intention_weight_backward,
     layer_norm,
     layer_norm_backward,
-    layer_norm_weight_backward,
     linear,
     linear_backward,
     mark_updated,

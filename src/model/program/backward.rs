@@ -78,9 +78,15 @@ impl Program<'_> {
             prototype_backward::Bindings { token: b.token, dlogit: b.dlogit, dprototype: b.dprototype },
         ));
         let prototypes = (self.parameters(l.prototypes), b.prototype_stats);
+        // One call cannot write two parts of the gradients' buffer.
+        let unsliced = head(b.dprototype_slices, l.prototypes.len);
+        self.norm_backward(intentions, prototypes, l.prototype_norm, b.dprototype, (unsliced, false));
         // The gradient's other slices stay zero.
-        let gradient = head(self.gradient(l.prototypes), l.prototypes.len);
-        self.norm_backward(intentions, prototypes, l.prototype_norm, b.dprototype, (gradient, false));
+        let sum = head(self.gradient(l.prototypes), l.prototypes.len);
+        self.push(sum_slices::call(
+            sum_slices::Params { elements, slices: 1, stride },
+            sum_slices::Bindings { gradient: unsliced, sum },
+        ));
         self.norm_backward(tokens, (b.z, b.token_stats), l.token_norm, b.da, (b.dz, true));
     }
 

@@ -136,14 +136,16 @@ impl Program<'_> {
 
     /// Gradients of a layer norm's parameters and of its input, the latter added to `dx` where `accumulate`.
     fn norm_backward(&mut self, rows: u32, (x, stats): (Region, Region), norm: Group, dy: Region, dx: (Region, bool)) {
-        let (dim, stride) = (self.dim(), self.stride());
-        let params = layer_norm_weight_backward::Params { rows, dim, slices: SLICES as u32, stride };
-        let gradient = self.gradient(norm);
-        let bindings = layer_norm_weight_backward::Bindings { x, stats, dy, gradient };
-        self.push(layer_norm_weight_backward::call(params, bindings));
-        let params = layer_norm_backward::Params { rows, dim, accumulate: dx.1.into() };
-        let norm = self.parameters(norm);
-        self.push(layer_norm_backward::call(params, layer_norm_backward::Bindings { x, norm, stats, dy, dx: dx.0 }));
+        let params = layer_norm_backward::Params {
+            rows,
+            dim: self.dim(),
+            accumulate: dx.1.into(),
+            slices: SLICES as u32,
+            stride: self.stride(),
+        };
+        let (gradient, norm) = (self.gradient(norm), self.parameters(norm));
+        let bindings = layer_norm_backward::Bindings { x, norm, stats, dy, dx: dx.0, gradient };
+        self.push(layer_norm_backward::call(params, bindings));
     }
 
     /// A linear layer from D to `outer` on every token.
