@@ -78,14 +78,15 @@ impl Program<'_> {
             prototype_backward::Bindings { token: b.token, dlogit: b.dlogit, dprototype: b.dprototype },
         ));
         let prototypes = (self.parameters(l.prototypes), b.prototype_stats);
-        // One call cannot write two parts of the gradients' buffer.
-        let unsliced = head(b.dprototype_slices, l.prototypes.len);
-        self.norm_backward(intentions, prototypes, l.prototype_norm, b.dprototype, (unsliced, false));
+        // By way of a buffer of its own, as one call cannot write two parts of the gradients' buffer.
+        let dx = b.dprototype_input;
+        self.norm_backward(intentions, prototypes, l.prototype_norm, b.dprototype, (dx, false));
         // The gradient's other slices stay zero.
         let sum = head(self.gradient(l.prototypes), l.prototypes.len);
+        let elements = intentions * dim;
         self.push(sum_slices::call(
-            sum_slices::Params { elements, slices: 1, stride },
-            sum_slices::Bindings { gradient: unsliced, sum },
+            sum_slices::Params { elements, slices: 1, stride: elements },
+            sum_slices::Bindings { gradient: dx, sum },
         ));
         self.norm_backward(tokens, (b.z, b.token_stats), l.token_norm, b.da, (b.dz, true));
     }
