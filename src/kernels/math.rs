@@ -202,8 +202,24 @@ pub fn transposed<R: Real>(data: &[R], rows: usize, columns: usize) -> (Vec<R>, 
     (out, row)
 }
 
-/// Multiplications up to which a product is made by plain loops where b's rows are contiguous, rather than by `gemm`.
+/// Multiplications up to which a product is made by plain loops rather than by `gemm`, which first packs its factors:
+/// where b's rows are contiguous, and where a's rows and b's columns are.
 const TINY: usize = 4 * 4 * 64;
+const DOTS: usize = 16 * 16 * 64;
+
+/// [`matmul`] of small factors, a's rows and b's columns contiguous, by [`dot`]. Where a softmax is saturated, the backward
+/// pass of attention takes such a product from one of `dot`, and both have to be the same.
+#[multiversion(targets = "simd")]
+fn dots<R: Real>(out: &mut [R], row: usize, add: bool, factor: R, a: Matrix<R>, b: Matrix<R>) {
+    let k = a.columns;
+    for i in 0..a.rows {
+        let left = &a.data[i * a.row..][..k];
+        for (j, out) in out[i * row..][..b.columns].iter_mut().enumerate() {
+            let before = if add { *out } else { R::zero() };
+            *out = before + factor * dot(left, &b.data[j * b.column..][..k]);
+        }
+    }
+}
 
 /// [`matmul`] of tiny factors, b's rows contiguous.
 #[multiversion(targets = "simd")]
@@ -251,6 +267,9 @@ pub fn matmul<R: Real>(out: &mut [R], row: usize, add: bool, factor: R, a: Matri
         let out = small_product::Out { start: out.as_mut_ptr(), row, add, factor };
         // SAFETY: it suits; sizes and strides were checked against the slices above, and `out` is borrowed for writing.
         return unsafe { small_product::product(out, a, b) };
+    }
+    if a.column == 1 && b.row == 1 && m * n * k <= DOTS {
+        return dots(out, row, add, factor, a, b);
     }
     if b.column == 1 && m * n * k <= TINY {
         return tiny_matmul(out, row, add, factor, a, b);
@@ -342,6 +361,23 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Attention's backward pass relies on it.
+    #[test]
+    fn small_products_of_contiguous_rows_and_columns_are_dots() {
+        let values =
+            |n: usize, step: usize| -> Vec<f32> { (0..n).map(|i| (i * step % 1009) as f32 / 504.0 - 1.0).collect() };
+        for (m, n, k) in [(1, 1, 5), (2, 3, 16), (3, 5, 64), (8, 8, 64), (7, 6, 48), (13, 11, 19), (32, 50, 64)] {
+            let (left, right) = (values(m * k, 617), values(n * k, 331));
+            let mut out = vec![0.0; m * n];
+            let b = Matrix::new(&right, n, k, k).t();
+            matmul(&mut out, n, false, 1.0, Matrix::new(&left, m, k, k), b);
+            for (at, got) in out.into_iter().enumerate() {
+                let want = dot(&left[at / n * k..][..k], &right[at % n * k..][..k]);
+                assert_eq!(got, want, "{m} x {k} x {n}, element {at}");
             }
         }
     }

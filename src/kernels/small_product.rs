@@ -14,7 +14,7 @@ pub fn suits(a: Matrix<f32>, b: Matrix<f32>) -> bool {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     // A transposed a is what gemm is slowest at.
     let rows = b.column == 1 && n.is_multiple_of(8) && (k <= DEPTH || a.column != 1 && m * n <= 192 * 64);
-    let dots = a.column == 1 && b.row == 1 && k.is_multiple_of(8) && m * n * k <= 32 * 50 * 64;
+    let dots = a.column == 1 && b.row == 1 && k.is_multiple_of(16) && m * n * k <= 32 * 50 * 64;
     (rows || dots) && m > 2 && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
@@ -125,32 +125,47 @@ unsafe fn dots(out: Out, a: Matrix<f32>, b: Matrix<f32>) {
     }
 }
 
-/// Rows `i .. i + ROWS`, four columns at a time.
+/// Rows `i .. i + ROWS`, four columns at a time. Each output is what `math::dot` gives of a contiguous row of a and column
+/// of b, to the bit: 16 partial sums, no fused multiply-adds, the same order.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn dots_strip<const ROWS: usize>(out: Out, a: Matrix<f32>, b: Matrix<f32>, i: usize) {
     for j in (0..b.columns).step_by(4) {
         let columns = (b.columns - j).min(4);
-        let mut sums = [[_mm256_setzero_ps(); 4]; ROWS];
+        // Partial sums 0 to 7, then 8 to 15.
+        let mut halves = [[[_mm256_setzero_ps(); 4]; ROWS]; 2];
         // SAFETY: elements (i + r, p ..) of a and (p .., j + c) of b are inside, as `product`'s caller promises; past the
         // last column it is the last one again.
         unsafe {
             let left: [*const f32; ROWS] = std::array::from_fn(|r| a.data.as_ptr().add((i + r) * a.row));
             let right: [*const f32; 4] =
                 std::array::from_fn(|c| b.data.as_ptr().add((j + c.min(columns - 1)) * b.column));
-            for p in (0..a.columns).step_by(8) {
-                let x: [__m256; ROWS] = std::array::from_fn(|r| _mm256_loadu_ps(left[r].add(p)));
-                for c in 0..4 {
-                    let y = _mm256_loadu_ps(right[c].add(p));
-                    for (sums, x) in sums.iter_mut().zip(x) {
-                        sums[c] = _mm256_fmadd_ps(x, y, sums[c]);
+            for (half, kept) in halves.iter_mut().enumerate() {
+                let mut sums = *kept;
+                for p in (8 * half..a.columns).step_by(16) {
+                    let x: [__m256; ROWS] = std::array::from_fn(|r| _mm256_loadu_ps(left[r].add(p)));
+                    for c in 0..4 {
+                        let y = _mm256_loadu_ps(right[c].add(p));
+                        for (sums, x) in sums.iter_mut().zip(x) {
+                            sums[c] = _mm256_add_ps(sums[c], _mm256_mul_ps(x, y));
+                        }
                     }
                 }
+                *kept = sums;
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            // The sum of each vector's elements.
-            let pairs = _mm256_hadd_ps(_mm256_hadd_ps(sums[0], sums[1]), _mm256_hadd_ps(sums[2], sums[3]));
-            let sum = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
+        let [firsts, seconds] = halves;
+        for (r, (firsts, seconds)) in firsts.iter().zip(&seconds).enumerate() {
+            // Eight partial sums to four, of each column.
+            let fours: [__m128; 4] = std::array::from_fn(|c| {
+                let eight = _mm256_add_ps(firsts[c], seconds[c]);
+                _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight))
+            });
+            // To two, and to one: a vector for each partial sum, an element for each column.
+            let (low, high) = (_mm_unpacklo_ps(fours[0], fours[1]), _mm_unpacklo_ps(fours[2], fours[3]));
+            let (first, second) = (_mm_movelh_ps(low, high), _mm_movehl_ps(high, low));
+            let (low, high) = (_mm_unpackhi_ps(fours[0], fours[1]), _mm_unpackhi_ps(fours[2], fours[3]));
+            let (third, fourth) = (_mm_movelh_ps(low, high), _mm_movehl_ps(high, low));
+            let sum = _mm_add_ps(_mm_add_ps(first, third), _mm_add_ps(second, fourth));
             let sum = _mm_mul_ps(sum, _mm_set1_ps(out.factor));
             // SAFETY: as many elements of row i + r from column j on as there are.
             unsafe {
