@@ -23,7 +23,7 @@ kernel! {
     }
     work |_s| [8.0 * rows * dim, rows * (2.0 * dim + 2.0)]
     groups |p| fold(p.rows.div_ceil(16));
-    serial |p| (p.dim % 4 == 0).then(|| fold(p.rows.div_ceil(32)))
+    serial |p| (p.dim.is_multiple_of(4)).then(|| fold(p.rows.div_ceil(32)))
 }
 
 pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], y: &mut [R], stats: &mut [R]) {

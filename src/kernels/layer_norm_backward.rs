@@ -30,7 +30,7 @@ kernel! {
     groups |p| fold(p.dim.div_ceil(64) * p.slices + p.rows.div_ceil(16));
     serial |p| {
         let iterations = p.rows.div_ceil(8 * p.slices) * (p.dim / 4 + 32);
-        let fits = p.dim % 4 == 0 && p.stride % 4 == 0 && iterations <= ITERATIONS;
+        let fits = p.dim.is_multiple_of(4) && p.stride.is_multiple_of(4) && iterations <= ITERATIONS;
         fits.then(|| fold(p.dim.div_ceil(64) * p.slices))
     }
 }
