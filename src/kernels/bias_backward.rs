@@ -1,8 +1,6 @@
 //! Gradients of the biases that whole sequences are given: that of eq. 10's query, and those of the inputs' and of the
 //! labels' outputs (beta of eq. 13). Each is a sum of rows.
 
-use multiversion::multiversion;
-
 use super::{Real, math, parallel, slice_rows};
 
 kernel! {
@@ -45,18 +43,10 @@ pub fn twin<R: Real>(p: &Params, dquery: &[R], dtotal: &[R], gradient: &mut [R])
     parallel::slices(gradient, (p.slices, p.stride, end), |slice, out| {
         let mut sum = |x: &[R], first: usize, end: usize, width: usize, at: usize| {
             let rows = slice_rows(end - first, slices, slice);
-            sum_rows(&x[(first + rows.start) * width..(first + rows.end) * width], &mut out[at..at + width]);
+            math::sum_rows(&x[(first + rows.start) * width..(first + rows.end) * width], &mut out[at..at + width]);
         };
         sum(dquery, 0, sequences, dim, 0);
         sum(dtotal, 0, inputs, columns, input_at);
         sum(dtotal, inputs, sequences, columns, label_at);
     });
-}
-
-#[multiversion(targets = "simd")]
-fn sum_rows<R: Real>(rows: &[R], sum: &mut [R]) {
-    sum.fill(R::zero());
-    for row in rows.chunks_exact(sum.len()) {
-        math::add_scaled(sum, R::one(), row);
-    }
 }

@@ -75,7 +75,7 @@ pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], 
             mask(dropout, &mut masked, (rows.start as u32).wrapping_mul(p.outer));
             &masked
         };
-        sum_rows(dy, db);
+        math::sum_rows(dy, db);
         let dy = math::Matrix::new(dy, n, outer, outer);
         math::matmul(dw, inner, false, R::one(), dy.t(), math::Matrix::new(x, n, inner, inner));
         if p.gate == 0 {
@@ -95,14 +95,6 @@ pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], 
 #[multiversion(targets = "simd")]
 fn mask<R: Real>(dropout: Dropout, dy: &mut [R], element: u32) {
     dropout.mask(dy, element);
-}
-
-#[multiversion(targets = "simd")]
-fn sum_rows<R: Real>(rows: &[R], sum: &mut [R]) {
-    sum.fill(R::zero());
-    for row in rows.chunks_exact(sum.len()) {
-        math::add_scaled(sum, R::one(), row);
-    }
 }
 
 #[multiversion(targets = "simd")]

@@ -121,6 +121,15 @@ pub fn add_scaled<R: Real>(out: &mut [R], factor: R, a: &[R]) {
     }
 }
 
+/// The sum of the rows, which are as long as `sum`.
+#[multiversion(targets = "simd")]
+pub fn sum_rows<R: Real>(rows: &[R], sum: &mut [R]) {
+    sum.fill(R::zero());
+    for row in rows.chunks_exact(sum.len()) {
+        add_scaled(sum, R::one(), row);
+    }
+}
+
 /// The largest element. One that is not a number may be passed over: it comes to light in sums.
 #[inline(always)]
 pub fn largest<R: Real>(a: &[R]) -> R {
