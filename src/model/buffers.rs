@@ -214,7 +214,6 @@ buffers! {
     dweight: |s: &Sizes| s.tokens,
     dscore: |s: &Sizes| s.tokens,
     dprototype: |s: &Sizes| s.intentions * s.dim,
-    dprototype_input: |s: &Sizes| s.intentions * s.dim,
     dquery: |s: &Sizes| s.sequences * s.dim,
     dquery_input: |s: &Sizes| s.sequences * s.dim,
     /// of the residual stream

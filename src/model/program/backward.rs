@@ -77,16 +77,17 @@ impl Program<'_> {
             prototype_backward::Params { tokens, dim, intentions },
             prototype_backward::Bindings { token: b.token, dlogit: b.dlogit, dprototype: b.dprototype },
         ));
-        let prototypes = (self.parameters(l.prototypes), b.prototype_stats);
-        // By way of a buffer of its own, as one call cannot write two parts of the gradients' buffer.
-        let dx = b.dprototype_input;
-        self.norm_backward(intentions, prototypes, l.prototype_norm, b.dprototype, (dx, false));
-        // The gradient's other slices stay zero.
-        let sum = head(self.gradient(l.prototypes), l.prototypes.len);
-        let elements = intentions * dim;
-        self.push(sum_slices::call(
-            sum_slices::Params { elements, slices: 1, stride: elements },
-            sum_slices::Bindings { gradient: dx, sum },
+        // Few rows: both gradients have one slice, their others stay zero.
+        self.push(layer_norm_backward::call(
+            layer_norm_backward::Params { rows: intentions, dim, accumulate: 0, slices: 1, stride: self.stride() },
+            layer_norm_backward::Bindings {
+                x: self.parameters(l.prototypes),
+                norm: self.parameters(l.prototype_norm),
+                stats: b.prototype_stats,
+                dy: b.dprototype,
+                dx: head(self.gradient(l.prototypes), l.prototypes.len),
+                gradient: head(self.gradient(l.prototype_norm), l.prototype_norm.len),
+            },
         ));
         self.norm_backward(tokens, (b.z, b.token_stats), l.token_norm, b.da, (b.dz, true));
     }
