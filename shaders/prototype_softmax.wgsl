@@ -1,6 +1,7 @@
 // cluster[t, k] = softmax over k of scale * (token_t . prototype_k) (eq. 8; both are normalised before)
 //
-// One invocation a token. Parameters: kernels::prototype_softmax::Params.
+// `main`: one invocation a token. `serial`: one invocation two tokens, four intentions at a time.
+// Parameters: kernels::prototype_softmax::Params.
 
 struct Params {
     tokens: u32,
@@ -11,7 +12,9 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> token: array<f32>; // [tokens, dim]
+@group(0) @binding(1) var<storage, read> token4: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> prototype: array<f32>; // [intentions, dim]
+@group(0) @binding(2) var<storage, read> prototype4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> cluster: array<f32>; // [tokens, intentions]
 
 @compute @workgroup_size(64)
@@ -43,5 +46,63 @@ fn main(
     }
     for (var k = 0u; k < params.intentions; k++) {
         cluster[first + k] /= total;
+    }
+}
+
+const OWN = 2u; // tokens of an invocation of `serial`
+const TOGETHER = 4u; // intentions at a time
+
+@compute @workgroup_size(8)
+fn serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let vectors = params.dim / 4u;
+    let first = ((group.x + group.y * groups.x) * 8u + lane) * OWN;
+    if first >= params.tokens {
+        return;
+    }
+    // A token or intention past the last is the last one, and not written.
+    let second = min(first + 1u, params.tokens - 1u);
+    var peak = vec2<f32>(-3.4028234e38);
+    for (var k = 0u; k < params.intentions; k += TOGETHER) {
+        var one: array<vec4<f32>, TOGETHER>;
+        var other: array<vec4<f32>, TOGETHER>;
+        for (var j = 0u; j < TOGETHER; j++) {
+            one[j] = vec4<f32>(0.0);
+            other[j] = vec4<f32>(0.0);
+        }
+        for (var v = 0u; v < vectors; v++) {
+            let a = token4[first * vectors + v];
+            let b = token4[second * vectors + v];
+            for (var j = 0u; j < TOGETHER; j++) {
+                let c = prototype4[min(k + j, params.intentions - 1u) * vectors + v];
+                one[j] += a * c;
+                other[j] += b * c;
+            }
+        }
+        for (var j = 0u; j < TOGETHER; j++) {
+            let logits = params.scale * vec2<f32>(dot(one[j], vec4<f32>(1.0)), dot(other[j], vec4<f32>(1.0)));
+            peak = max(peak, logits);
+            if k + j < params.intentions {
+                cluster[first * params.intentions + k + j] = logits.x;
+                if second > first {
+                    cluster[second * params.intentions + k + j] = logits.y;
+                }
+            }
+        }
+    }
+    for (var t = first; t <= second; t++) {
+        let highest = select(peak.y, peak.x, t == first);
+        var total = 0.0;
+        for (var k = 0u; k < params.intentions; k++) {
+            let share = exp(cluster[t * params.intentions + k] - highest);
+            cluster[t * params.intentions + k] = share;
+            total += share;
+        }
+        for (var k = 0u; k < params.intentions; k++) {
+            cluster[t * params.intentions + k] /= total;
+        }
     }
 }

@@ -21,7 +21,7 @@ pub fn update<R: Real>(parameter: &mut R, m: &mut R, v: &mut R, gradient: R, rat
 }
 
 kernel! {
-    /// One invocation an element.
+    /// `main`: one invocation an element. `serial`: one invocation a vector of four.
     "adam"
     params {
         elements: u32,
@@ -43,7 +43,11 @@ kernel! {
         second_moment: write f32,
     }
     work |_s| [elements * (slices + 12.0), elements * (slices + 6.0)]
-    groups |p| fold(p.elements.div_ceil(256))
+    groups |p| fold(p.elements.div_ceil(256));
+    serial |p| {
+        let whole = p.elements.is_multiple_of(4) && p.stride.is_multiple_of(4);
+        whole.then(|| fold((p.elements / 4).div_ceil(8)))
+    }
 }
 
 pub fn twin<R: Real>(p: &Params, gradient: &[R], parameter: &mut [R], first_moment: &mut [R], second_moment: &mut [R]) {

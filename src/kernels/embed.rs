@@ -6,7 +6,7 @@ use super::dropout::Dropout;
 use super::{Real, fold, parallel};
 
 kernel! {
-    /// One invocation an element.
+    /// `main`: one invocation an element. `serial`: one invocation sixteen elements of a row.
     "embed"
     params {
         tokens: u32,
@@ -30,7 +30,8 @@ kernel! {
         x: write f32,
     }
     work |_s| [3.0 * tokens * dim, tokens * (2.0 * dim + 2.0)]
-    groups |p| fold((p.tokens * p.dim).div_ceil(256))
+    groups |p| fold((p.tokens * p.dim).div_ceil(256));
+    serial |p| p.dim.is_multiple_of(4).then(|| fold((p.tokens * p.dim.div_ceil(16)).div_ceil(8)))
 }
 
 pub fn twin<R: Real>(p: &Params, items: &[u32], positions: &[u32], table: &[R], position_table: &[R], x: &mut [R]) {

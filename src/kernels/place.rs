@@ -6,7 +6,7 @@ use multiversion::multiversion;
 use super::{Real, fold, parallel};
 
 kernel! {
-    /// One invocation an element.
+    /// `main`: one invocation an element. `serial`: one invocation sixteen elements of a row.
     "place"
     params { tokens: u32, dim: u32 }
     bindings {
@@ -28,7 +28,8 @@ kernel! {
         query: write f32,
     }
     work |_s| [2.0 * tokens * dim, tokens * (2.0 * dim + 2.0)]
-    groups |p| fold((p.tokens * p.dim).div_ceil(256))
+    groups |p| fold((p.tokens * p.dim).div_ceil(256));
+    serial |p| p.dim.is_multiple_of(4).then(|| fold((p.tokens * p.dim.div_ceil(16)).div_ceil(8)))
 }
 
 #[allow(clippy::too_many_arguments)] // the shader's bindings, one for one

@@ -5,7 +5,8 @@ use multiversion::multiversion;
 use super::{Real, fold, math, parallel};
 
 kernel! {
-    /// One invocation an element. `dplaced` is completed in place.
+    /// `main`: one invocation an element. `serial`: one invocation sixteen elements of a row. `dplaced` is
+    /// completed in place.
     "place_backward"
     params { tokens: u32, dim: u32, accumulate: u32 }
     bindings {
@@ -21,7 +22,8 @@ kernel! {
         dz: write f32,
     }
     work |_s| [tokens * dim, tokens * ((2.0 + accumulate) * dim + 1.0)]
-    groups |p| fold((p.tokens * p.dim).div_ceil(256))
+    groups |p| fold((p.tokens * p.dim).div_ceil(256));
+    serial |p| p.dim.is_multiple_of(4).then(|| fold((p.tokens * p.dim.div_ceil(16)).div_ceil(8)))
 }
 
 pub fn twin<R: Real>(p: &Params, owners: &[u32], offsets: &[u32], dquery: &[R], dplaced: &mut [R], dz: &mut [R]) {

@@ -6,7 +6,8 @@ use super::dropout::Dropout;
 use super::{Real, fold, parallel, slice_rows};
 
 kernel! {
-    /// One invocation an element of a slice. Slice s sums its share of every position's tokens.
+    /// `main`: one invocation an element of a slice. `serial`: one invocation sixteen elements of a row. Slice s sums its
+    /// share of every position's tokens.
     "position_backward"
     params {
         /// L
@@ -29,7 +30,11 @@ kernel! {
         gradient: write f32,
     }
     work |s| [s.tokens * dim, s.tokens * (dim + 1.0) + slices * positions * dim]
-    groups |p| fold((p.slices * p.positions * p.dim).div_ceil(256))
+    groups |p| fold((p.slices * p.positions * p.dim).div_ceil(256));
+    serial |p| {
+        let whole = p.dim.is_multiple_of(4) && p.stride.is_multiple_of(4);
+        whole.then(|| fold((p.slices * p.positions * p.dim.div_ceil(16)).div_ceil(8)))
+    }
 }
 
 pub fn twin<R: Real>(p: &Params, starts: &[u32], sources: &[u32], dx: &[R], gradient: &mut [R]) {

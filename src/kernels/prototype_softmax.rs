@@ -5,7 +5,7 @@ use multiversion::multiversion;
 use super::{Real, fold, math, parallel};
 
 kernel! {
-    /// One invocation a token.
+    /// `main`: one invocation a token. `serial`: one invocation two tokens, four intentions at a time.
     "prototype_softmax"
     params {
         tokens: u32,
@@ -23,7 +23,8 @@ kernel! {
         cluster: write f32,
     }
     work |_s| [tokens * intentions * (2.0 * dim + 4.0), tokens * (dim + intentions) + intentions * dim]
-    groups |p| fold(p.tokens.div_ceil(64))
+    groups |p| fold(p.tokens.div_ceil(64));
+    serial |p| p.dim.is_multiple_of(4).then(|| fold(p.tokens.div_ceil(16)))
 }
 
 pub fn twin<R: Real>(p: &Params, token: &[R], prototype: &[R], cluster: &mut [R]) {

@@ -5,7 +5,7 @@ use multiversion::multiversion;
 use super::{Real, fold, math, parallel};
 
 kernel! {
-    /// One invocation a token.
+    /// `main`: one invocation a token. `serial`: one invocation two tokens, four intentions at a time.
     "prototype_softmax_backward"
     params {
         tokens: u32,
@@ -27,7 +27,8 @@ kernel! {
         dtoken: write f32,
     }
     work |_s| [tokens * intentions * (2.0 * dim + 4.0), tokens * (dim + 3.0 * intentions) + intentions * dim]
-    groups |p| fold(p.tokens.div_ceil(64))
+    groups |p| fold(p.tokens.div_ceil(64));
+    serial |p| p.dim.is_multiple_of(4).then(|| fold(p.tokens.div_ceil(16)))
 }
 
 pub fn twin<R: Real>(p: &Params, prototype: &[R], cluster: &[R], dcluster: &[R], dlogit: &mut [R], dtoken: &mut [R]) {
