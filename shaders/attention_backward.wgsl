@@ -272,13 +272,13 @@ fn output_columns(token: u32, quads: u32) -> Columns {
     return row;
 }
 
-// do . o of a token
+// do . o of a token, summed as `products` are: where o is v they cancel
 fn along_mixed(token: u32, quads: u32, output: ptr<function, Columns>) -> f32 {
     var sum = vec4(0.0);
     for (var i = 0u; i < QUADS; i++) {
         sum += (*output)[i] * mixed4[token * quads + min(i, quads - 1u)];
     }
-    return sum.x + sum.y + sum.z + sum.w;
+    return dot(sum, vec4(1.0));
 }
 
 fn store(at: u32, quads: u32, gradient: ptr<function, Columns>) {

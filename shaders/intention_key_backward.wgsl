@@ -6,6 +6,7 @@
 struct Params {
     sequences: u32,
     dim: u32,
+    length: u32,
     scale: f32,
 }
 
@@ -13,11 +14,17 @@ struct Params {
 @group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
 @group(0) @binding(2) var<storage, read> dscore: array<f32>; // [tokens]
 @group(0) @binding(3) var<storage, read> key: array<f32>; // [tokens, dim]
+@group(0) @binding(3) var<storage, read> key4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> normed: array<f32>; // key~, [tokens, dim]
+@group(0) @binding(4) var<storage, read> normed4: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> query: array<f32>; // [sequences, dim]
+@group(0) @binding(5) var<storage, read> query4: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> dnormed: array<f32>; // [tokens, dim]
+@group(0) @binding(6) var<storage, read_write> dnormed4: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> dlinear: array<f32>; // [tokens, dim]
+@group(0) @binding(7) var<storage, read_write> dlinear4: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read_write> dquery: array<f32>; // [sequences, dim]
+@group(0) @binding(8) var<storage, read_write> dquery4: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -42,4 +49,32 @@ fn main(
         }
         dquery[sequence * params.dim + d] = sum;
     }
+}
+
+// An invocation has 4 columns of a sequence.
+@compute @workgroup_size(8)
+fn serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let quads = params.dim / 4u;
+    let work = (group.x + group.y * groups.x) * 8u + lane; // vector of the queries
+    if work >= params.sequences * quads {
+        return;
+    }
+    let sequence = work / quads;
+    let toward = query4[work];
+    let end = offsets[sequence + 1u];
+    var sum = vec4(0.0);
+    for (var t = offsets[sequence]; t < end; t++) {
+        let at = t * quads + work % quads;
+        let slope = params.scale * dscore[t];
+        let value = slope * toward;
+        let key = key4[at];
+        sum += slope * key;
+        dnormed4[at] = value;
+        dlinear4[at] = select(vec4(0.0), value, key > normed4[at]);
+    }
+    dquery4[work] = sum;
 }

@@ -5,13 +5,16 @@
 struct Params {
     sequences: u32,
     dim: u32,
+    length: u32,
     scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
 @group(0) @binding(2) var<storage, read> key: array<f32>; // [tokens, dim]
+@group(0) @binding(2) var<storage, read> key4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> query: array<f32>; // [sequences, dim]
+@group(0) @binding(3) var<storage, read> query4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> weight: array<f32>; // [tokens]
 
 var<workgroup> partial: array<f32, 64>;
@@ -60,5 +63,43 @@ fn main(
     }
     for (var t = begin + lane; t < end; t += 64u) {
         weight[t] /= total;
+    }
+}
+
+// An invocation a sequence, 4 tokens at a time.
+@compute @workgroup_size(8)
+fn serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let sequence = (group.x + group.y * groups.x) * 8u + lane;
+    if sequence >= params.sequences {
+        return;
+    }
+    let quads = params.dim / 4u;
+    let begin = offsets[sequence];
+    let end = offsets[sequence + 1u];
+    var peak = -3.4028234e38;
+    var total = 0.0; // of the exponentials so far, for that peak
+    for (var t = begin; t < end; t += 4u) {
+        let rows = min(vec4(t) + vec4(0u, 1u, 2u, 3u), vec4(end - 1u)) * quads;
+        var scores = vec4(0.0);
+        for (var c = 0u; c < quads; c++) {
+            let keys = mat4x4(key4[rows.x + c], key4[rows.y + c], key4[rows.z + c], key4[rows.w + c]);
+            scores += query4[sequence * quads + c] * keys;
+        }
+        scores *= params.scale;
+        let before = peak;
+        // Tokens past the end are the last one once more.
+        peak = max(peak, max(max(scores.x, scores.y), max(scores.z, scores.w)));
+        let shares = select(vec4(0.0), exp(scores - peak), vec4(t) + vec4(0u, 1u, 2u, 3u) < vec4(end));
+        total = total * exp(before - peak) + shares.x + shares.y + shares.z + shares.w;
+        for (var i = 0u; i < min(4u, end - t); i++) {
+            weight[t + i] = scores[i];
+        }
+    }
+    for (var t = begin; t < end; t++) {
+        weight[t] = exp(weight[t] - peak) / total;
     }
 }

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use super::{Real, fold, math};
 
 kernel! {
-    /// A workgroup a sequence, an invocation a column.
+    /// A workgroup a sequence, an invocation a column; in `serial`, an invocation 4 intentions and 16 columns of a
+    /// sequence.
     "aggregate"
     params {
         sequences: u32,
@@ -17,6 +18,8 @@ kernel! {
         inputs: u32,
         dim: u32,
         intentions: u32,
+        /// L, at least the longest sequence's tokens
+        length: u32,
     }
     bindings {
         /// `[sequences + 1]`
@@ -35,7 +38,10 @@ kernel! {
         total: write f32,
     }
     work |s| [3.0 * s.tokens * intentions * dim, s.tokens * (dim + intentions + 1.0) + sequences * intentions * dim]
-    groups |p| fold(p.sequences)
+    groups |p| fold(p.sequences);
+    serial |p| (p.dim.is_multiple_of(4) && p.length < 1 << 15).then(|| {
+        fold((p.sequences * p.dim.div_ceil(16) * p.intentions.div_ceil(4)).div_ceil(8))
+    })
 }
 
 #[allow(clippy::too_many_arguments)] // the shader's bindings, one for one

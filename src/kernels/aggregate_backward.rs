@@ -1,4 +1,4 @@
-//! Gradients of eq. 13's sum: of z, p_{k|i} and p_i.
+//! Gradients of eq. 13's sum: of z, of p_{k|i}, and of p_i, the latter taken through its softmax (eq. 9) to its scores.
 
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -6,9 +6,9 @@ use rayon::prelude::*;
 use super::{Real, fold, math, parallel};
 
 kernel! {
-    /// A workgroup a sequence.
+    /// A workgroup a sequence; in `serial`, an invocation.
     "aggregate_backward"
-    params { sequences: u32, dim: u32, intentions: u32, accumulate: u32 }
+    params { sequences: u32, dim: u32, intentions: u32, length: u32, accumulate: u32 }
     bindings {
         /// `[sequences + 1]`
         offsets: read u32,
@@ -25,10 +25,12 @@ kernel! {
         /// `[tokens, intentions]`
         dcluster: write f32,
         /// `[tokens]`
-        dweight: write f32,
+        dscore: write f32,
     }
-    work |s| [4.0 * s.tokens * intentions * dim, s.tokens * ((2.0 + accumulate) * dim + 2.0 * intentions + 2.0) + sequences * intentions * dim]
-    groups |p| fold(p.sequences)
+    work |s| [4.0 * s.tokens * (intentions * dim + 1.0), s.tokens * ((2.0 + accumulate) * dim + 2.0 * intentions + 2.0) + sequences * intentions * dim]
+    groups |p| fold(p.sequences);
+    serial |p| (p.dim.is_multiple_of(4) && p.length * (p.dim + 48) * p.intentions.div_ceil(4) <= 1 << 17)
+        .then(|| fold(p.sequences.div_ceil(8)))
 }
 
 #[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
@@ -41,20 +43,20 @@ pub fn twin<R: Real>(
     dtotal: &[R],
     dz: &mut [R],
     dcluster: &mut [R],
-    dweight: &mut [R],
+    dscore: &mut [R],
 ) {
     let (dim, intentions) = (p.dim as usize, p.intentions as usize);
     let offsets = &offsets[..=p.sequences as usize];
     parallel::by_sequence(dz, offsets, dim)
         .into_par_iter()
         .zip(parallel::by_sequence(dcluster, offsets, intentions))
-        .zip(parallel::by_sequence(dweight, offsets, 1))
+        .zip(parallel::by_sequence(dscore, offsets, 1))
         .enumerate()
-        .for_each(|(s, ((dz, dcluster), dweight))| {
+        .for_each(|(s, ((dz, dcluster), dscore))| {
             let first = offsets[s] as usize;
             let (z, cluster) = (&z[first * dim..], &cluster[first * intentions..]);
             let dtotal = &dtotal[s * intentions * dim..][..intentions * dim];
-            sequence(p, z, cluster, &weight[first..], dtotal, (dz, dcluster, dweight));
+            sequence(p, z, cluster, &weight[first..], dtotal, (dz, dcluster, dscore));
         });
 }
 
@@ -66,13 +68,14 @@ fn sequence<R: Real>(
     cluster: &[R],
     weight: &[R],
     dtotal: &[R],
-    (dz, dcluster, dweight): (&mut [R], &mut [R], &mut [R]),
+    (dz, dcluster, dscore): (&mut [R], &mut [R], &mut [R]),
 ) {
     let (dim, intentions) = (p.dim as usize, p.intentions as usize);
     if p.accumulate == 0 {
         dz.fill(R::zero());
     }
-    for (i, dweight) in dweight.iter_mut().enumerate() {
+    let weight = &weight[..dscore.len()];
+    for (i, dweight) in dscore.iter_mut().enumerate() {
         let (z, dz) = (&z[i * dim..][..dim], &mut dz[i * dim..][..dim]);
         *dweight = R::zero();
         for (k, dtotal) in dtotal.chunks_exact(dim).enumerate() {
@@ -82,5 +85,9 @@ fn sequence<R: Real>(
             *dweight += along * share;
             math::add_scaled(dz, share * weight[i], dtotal);
         }
+    }
+    let mean = math::dot(weight, dscore);
+    for (dscore, &weight) in dscore.iter_mut().zip(weight) {
+        *dscore = weight * (*dscore - mean);
     }
 }

@@ -7,11 +7,13 @@ use rayon::prelude::*;
 use super::{Real, fold, math, parallel};
 
 kernel! {
-    /// A workgroup a sequence, an invocation a column.
+    /// A workgroup a sequence, an invocation a column; in `serial`, an invocation 4 columns of a sequence.
     "intention_key_backward"
     params {
         sequences: u32,
         dim: u32,
+        /// L, at least the longest sequence's tokens
+        length: u32,
         /// 1 / sqrt(D)
         scale: f32,
     }
@@ -34,7 +36,8 @@ kernel! {
         dquery: write f32,
     }
     work |s| [6.0 * s.tokens * dim, s.tokens * (4.0 * dim + 1.0) + 2.0 * sequences * dim]
-    groups |p| fold(p.sequences)
+    groups |p| fold(p.sequences);
+    serial |p| (p.dim.is_multiple_of(4) && p.length < 1 << 15).then(|| fold((p.sequences * p.dim / 4).div_ceil(8)))
 }
 
 #[allow(clippy::too_many_arguments)] // the shader's bindings, one for one

@@ -5,11 +5,13 @@ use multiversion::multiversion;
 use super::{Real, fold, math, parallel};
 
 kernel! {
-    /// A workgroup a sequence.
+    /// A workgroup a sequence; in `serial`, an invocation.
     "intention_weight"
     params {
         sequences: u32,
         dim: u32,
+        /// L, at least the longest sequence's tokens
+        length: u32,
         /// 1 / sqrt(D)
         scale: f32,
     }
@@ -24,8 +26,13 @@ kernel! {
         weight: write f32,
     }
     work |s| [s.tokens * (2.0 * dim + 4.0), s.tokens * (dim + 1.0) + sequences * dim]
-    groups |p| fold(p.sequences)
+    groups |p| fold(p.sequences);
+    serial |p| (p.dim.is_multiple_of(4) && p.length * (p.dim + 48) <= MOST_WALKED).then(|| fold(p.sequences.div_ceil(8)))
 }
+
+/// Of L (D + 48), where an invocation of `serial` walks a whole sequence: more takes it more iterations than some drivers
+/// let it have.
+const MOST_WALKED: u32 = 1 << 19;
 
 pub fn twin<R: Real>(p: &Params, offsets: &[u32], key: &[R], query: &[R], weight: &mut [R]) {
     let dim = p.dim as usize;

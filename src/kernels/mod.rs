@@ -148,7 +148,6 @@ pub mod embed_backward;
 pub mod gather;
 pub mod intention_key_backward;
 pub mod intention_weight;
-pub mod intention_weight_backward;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod linear;

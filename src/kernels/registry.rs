@@ -28,7 +28,6 @@ kernels!(
     gather,
     intention_key_backward,
     intention_weight,
-    intention_weight_backward,
     layer_norm,
     layer_norm_backward,
     linear,

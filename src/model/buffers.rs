@@ -211,7 +211,6 @@ buffers! {
     dz: |s: &Sizes| s.tokens * s.dim,
     dcluster: |s: &Sizes| s.tokens * s.intentions,
     dlogit: |s: &Sizes| s.tokens * s.intentions,
-    dweight: |s: &Sizes| s.tokens,
     dscore: |s: &Sizes| s.tokens,
     dprototype: |s: &Sizes| s.intentions * s.dim,
     dquery: |s: &Sizes| s.sequences * s.dim,

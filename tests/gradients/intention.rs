@@ -35,7 +35,18 @@ fn prototype_softmax() {
     }
 }
 
-/// Eq. 9 to 12: from keys before their norm and the ReLU's argument to the weights.
+/// Scores to the weights of each sequence's tokens.
+fn softmax(offsets: &[u32], scores: &[f64]) -> Vec<f64> {
+    let mut weight = scores.to_vec();
+    for ends in offsets.windows(2) {
+        let weight = &mut weight[ends[0] as usize..ends[1] as usize];
+        let total: f64 = weight.iter().map(|score| score.exp()).sum();
+        weight.iter_mut().for_each(|score| *score = score.exp() / total);
+    }
+    weight
+}
+
+/// Eq. 9 to 12: from keys before their norm and the ReLU's argument to what the weights sum up.
 #[test]
 fn intention_weight() {
     let mut random = Random::new();
@@ -44,7 +55,8 @@ fn intention_weight() {
         let (tokens, sequences) = (*offsets.last().unwrap() as usize, lengths.len());
         // key = normed + relu(argument), the argument taken as an input of its own.
         let (normed, argument) = (random.reals(tokens * dim), off_zero(random.reals(tokens * dim)));
-        let (query, weights) = (random.reals(sequences * dim), random.reals(tokens));
+        let (query, weights) = (random.reals(sequences * dim), random.reals(sequences * dim));
+        let (z, cluster, bias) = (random.reals(tokens * dim), random.shares(tokens), random.reals(dim));
         let keys = |normed: &[f64], argument: &[f64]| {
             let mut identity = vec![0.0; (dim + 1) * dim];
             (0..dim).for_each(|i| identity[i * dim + i] = 1.0);
@@ -62,19 +74,26 @@ fn intention_weight() {
             linear::twin(&params, argument, &identity, normed, &mut key);
             key
         };
-        let params = intention_weight::Params { sequences: sequences as u32, dim: dim as u32, scale: scale(dim) };
+        let (sequences, wide, length) = (sequences as u32, dim as u32, *lengths.iter().max().unwrap() as u32);
+        let params = intention_weight::Params { sequences, dim: wide, length, scale: scale(dim) };
         let run = |key: &[f64], query: &[f64]| {
             let mut weight = poison(tokens);
             intention_weight::twin(&params, &offsets, key, query, &mut weight);
             weight
         };
+        let loss = |key: &[f64], query: &[f64]| {
+            let params = aggregate::Params { sequences, inputs: sequences, dim: wide, intentions: 1, length };
+            let mut total = poison(weights.len());
+            aggregate::twin(&params, &offsets, &z, &cluster, &run(key, query), &bias, &bias, &mut total);
+            dot(&total, &weights)
+        };
         let key = keys(&normed, &argument);
         let weight = run(&key, &query);
-        let mut dscore = poison(tokens);
-        let backward = intention_weight_backward::Params { sequences: sequences as u32 };
-        intention_weight_backward::twin(&backward, &offsets, &weight, &weights, &mut dscore);
-        let (mut dnormed, mut dlinear, mut dquery) =
-            (poison(tokens * dim), poison(tokens * dim), poison(sequences * dim));
+        let (mut dz, mut dcluster, mut dscore) = (poison(z.len()), poison(tokens), poison(tokens));
+        let backward = aggregate_backward::Params { sequences, dim: wide, intentions: 1, length, accumulate: 0 };
+        let outputs = (&mut dz, &mut dcluster, &mut dscore);
+        aggregate_backward::twin(&backward, &offsets, &z, &cluster, &weight, &weights, outputs.0, outputs.1, outputs.2);
+        let (mut dnormed, mut dlinear, mut dquery) = (poison(tokens * dim), poison(tokens * dim), poison(query.len()));
         let backward: intention_key_backward::Params = bytemuck::cast(params);
         intention_key_backward::twin(
             &backward,
@@ -87,9 +106,9 @@ fn intention_weight() {
             &mut dlinear,
             &mut dquery,
         );
-        check("dnormed", &normed, &dnormed, |normed| dot(&run(&keys(normed, &argument), &query), &weights));
-        check("dlinear", &argument, &dlinear, |argument| dot(&run(&keys(&normed, argument), &query), &weights));
-        check("dquery", &query, &dquery, |query| dot(&run(&key, query), &weights));
+        check("dnormed", &normed, &dnormed, |normed| loss(&keys(normed, &argument), &query));
+        check("dlinear", &argument, &dlinear, |argument| loss(&keys(&normed, argument), &query));
+        check("dquery", &query, &dquery, |query| loss(&key, query));
     }
 }
 
@@ -164,15 +183,17 @@ fn aggregate() {
     {
         let offsets = offsets(&lengths);
         let (tokens, sequences, wide) = (*offsets.last().unwrap() as usize, lengths.len(), intentions * dim);
-        let (z, cluster, weight) =
-            (random.reals(tokens * dim), random.shares(tokens * intentions), random.shares(tokens));
+        let (z, cluster, scores) =
+            (random.reals(tokens * dim), random.shares(tokens * intentions), random.reals(tokens));
         let (input_bias, label_bias) = (random.reals(wide), random.reals(wide));
+        let weight = softmax(&offsets, &scores);
         let weights = random.reals(sequences * wide);
         let params = aggregate::Params {
             sequences: sequences as u32,
             inputs: inputs as u32,
             dim: dim as u32,
             intentions: intentions as u32,
+            length: *lengths.iter().max().unwrap() as u32,
         };
         let loss = |z: &[f64], cluster: &[f64], weight: &[f64], input_bias: &[f64], label_bias: &[f64]| {
             let mut total = poison(sequences * wide);
@@ -181,11 +202,12 @@ fn aggregate() {
         };
         for accumulate in [0, 1] {
             let before = if accumulate == 1 { random.reals(z.len()) } else { poison(z.len()) };
-            let (mut dz, mut dcluster, mut dweight) = (before.clone(), poison(cluster.len()), poison(weight.len()));
+            let (mut dz, mut dcluster, mut dscore) = (before.clone(), poison(cluster.len()), poison(weight.len()));
             let params = aggregate_backward::Params {
                 sequences: sequences as u32,
                 dim: dim as u32,
                 intentions: intentions as u32,
+                length: *lengths.iter().max().unwrap() as u32,
                 accumulate,
             };
             aggregate_backward::twin(
@@ -197,12 +219,14 @@ fn aggregate() {
                 &weights,
                 &mut dz,
                 &mut dcluster,
-                &mut dweight,
+                &mut dscore,
             );
             let dz = if accumulate == 1 { less(&dz, &before) } else { dz };
             check("dz", &z, &dz, |z| loss(z, &cluster, &weight, &input_bias, &label_bias));
             check("dcluster", &cluster, &dcluster, |cluster| loss(&z, cluster, &weight, &input_bias, &label_bias));
-            check("dweight", &weight, &dweight, |weight| loss(&z, &cluster, weight, &input_bias, &label_bias));
+            check("dscore", &scores, &dscore, |scores| {
+                loss(&z, &cluster, &softmax(&offsets, scores), &input_bias, &label_bias)
+            });
         }
         // Each set of beta has the sum over its own sequences.
         let no_query = vec![0.0; sequences * dim];

@@ -122,8 +122,12 @@ fn intention_weight() {
         let offsets = offsets(&lengths);
         let tokens = *offsets.last().unwrap() as usize;
         for size in [1.0, 1000.0] {
-            let params =
-                intention_weight::Params { sequences: lengths.len() as u32, dim: dim as u32, scale: scale(dim) };
+            let params = intention_weight::Params {
+                sequences: lengths.len() as u32,
+                dim: dim as u32,
+                length: *lengths.iter().max().unwrap() as u32,
+                scale: scale(dim),
+            };
             let key: Vec<f64> = random.reals(tokens * dim).iter().map(|x| x * size).collect();
             // As in `prototype_softmax`; the sum over a few hundred tokens adds as many roundings.
             let error = 2e-7 * size as f32 * (dim as f32).sqrt();
@@ -138,24 +142,6 @@ fn intention_weight() {
 }
 
 #[test]
-fn intention_weight_backward() {
-    let mut random = Random::new();
-    // More sequences than one dimension of a dispatch has workgroups.
-    let many = (vec![1; 65_537], 1, 1);
-    for (lengths, _, _) in sequences().into_iter().chain([many]) {
-        let offsets = offsets(&lengths);
-        let tokens = *offsets.last().unwrap() as usize;
-        let params = intention_weight_backward::Params { sequences: lengths.len() as u32 };
-        Case::new(&intention_weight_backward::KERNEL, params)
-            .offsets(&offsets)
-            .reals(&random.shares(tokens))
-            .reals(&random.reals(tokens))
-            .writes(Output::new(&[("token", tokens)], sum_of(*lengths.iter().max().unwrap())))
-            .check(&mut random);
-    }
-}
-
-#[test]
 fn intention_key_backward() {
     let mut random = Random::new();
     for (lengths, dim, _) in sequences() {
@@ -164,8 +150,12 @@ fn intention_key_backward() {
         // key = normed + ReLU(..): half of them are the same.
         let normed: Vec<f64> = random.reals(tokens * dim);
         let key: Vec<f64> = normed.iter().map(|x| x + random.reals(1)[0].max(0.0)).collect();
-        let params =
-            intention_key_backward::Params { sequences: lengths.len() as u32, dim: dim as u32, scale: scale(dim) };
+        let params = intention_key_backward::Params {
+            sequences: lengths.len() as u32,
+            dim: dim as u32,
+            length: *lengths.iter().max().unwrap() as u32,
+            scale: scale(dim),
+        };
         Case::new(&intention_key_backward::KERNEL, params)
             .offsets(&offsets)
             .reals(&random.reals(tokens))
@@ -193,6 +183,7 @@ fn aggregate() {
                 inputs: inputs as u32,
                 dim: dim as u32,
                 intentions: intentions as u32,
+                length: *lengths.iter().max().unwrap() as u32,
             };
             let axes = [("sequence", count), ("k", intentions), ("d", dim)];
             Case::new(&aggregate::KERNEL, params)
@@ -211,7 +202,9 @@ fn aggregate() {
 #[test]
 fn aggregate_backward() {
     let mut random = Random::new();
-    for (lengths, dim, intentions) in sequences() {
+    // More sequences than one dimension of a dispatch has workgroups.
+    let many = (vec![1; 65_537], 1, 1);
+    for (lengths, dim, intentions) in sequences().into_iter().chain([many]) {
         let offsets = offsets(&lengths);
         let tokens = *offsets.last().unwrap() as usize;
         for accumulate in [0, 1] {
@@ -219,6 +212,7 @@ fn aggregate_backward() {
                 sequences: lengths.len() as u32,
                 dim: dim as u32,
                 intentions: intentions as u32,
+                length: *lengths.iter().max().unwrap() as u32,
                 accumulate,
             };
             let mut dz = Output::new(&[("token", tokens), ("d", dim)], sum_of(intentions));
@@ -233,7 +227,11 @@ fn aggregate_backward() {
                 .reals(&random.reals(lengths.len() * intentions * dim))
                 .writes(dz)
                 .writes(Output::new(&[("token", tokens), ("k", intentions)], sum_of(dim)))
-                .writes(Output::new(&[("token", tokens)], sum_of(dim * intentions)))
+                // The mean over the sequence, by shares that are no softmax here and add up to as many, is as large as that.
+                .writes(Output::new(
+                    &[("token", tokens)],
+                    sum_of(dim * intentions * (1 + lengths.iter().max().unwrap())),
+                ))
                 .check(&mut random);
         }
     }

@@ -160,7 +160,6 @@ folded!(
     gather,
     intention_key_backward,
     intention_weight,
-    intention_weight_backward,
     layer_norm,
     layer_norm_backward,
     linear,

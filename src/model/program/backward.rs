@@ -42,7 +42,7 @@ impl Program<'_> {
         let sequences = self.sequences();
         self.norm_backward(sequences * intentions, (b.total, b.phi_stats), l.output_norm, b.dphi, (b.dtotal, false));
         self.push(aggregate_backward::call(
-            aggregate_backward::Params { sequences, dim, intentions, accumulate: 0 },
+            aggregate_backward::Params { sequences, dim, intentions, length: self.shape.length as u32, accumulate: 0 },
             aggregate_backward::Bindings {
                 offsets: b.offsets,
                 z: b.z,
@@ -51,7 +51,7 @@ impl Program<'_> {
                 dtotal: b.dtotal,
                 dz: b.dz,
                 dcluster: b.dcluster,
-                dweight: b.dweight,
+                dscore: b.dscore,
             },
         ));
         self.cluster_backward();
@@ -95,17 +95,8 @@ impl Program<'_> {
     /// Eq. 9 to 12: the gradients of keys and queries, and of z by way of them.
     fn weight_backward(&mut self) {
         let (b, l, dim, tokens, sequences) = (self.buffers, self.layout, self.dim(), self.tokens(), self.sequences());
-        self.push(intention_weight_backward::call(
-            intention_weight_backward::Params { sequences },
-            intention_weight_backward::Bindings {
-                offsets: b.offsets,
-                weight: b.weight,
-                dweight: b.dweight,
-                dscore: b.dscore,
-            },
-        ));
         self.push(intention_key_backward::call(
-            intention_key_backward::Params { sequences, dim, scale: self.scale() },
+            intention_key_backward::Params { sequences, dim, length: self.shape.length as u32, scale: self.scale() },
             intention_key_backward::Bindings {
                 offsets: b.offsets,
                 dscore: b.dscore,

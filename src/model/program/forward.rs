@@ -106,14 +106,20 @@ impl Program<'_> {
         self.norm(sequences, b.query_input, l.query_norm, b.query, b.query_stats);
         let ends = Ends { relu: true, residual: Some(b.key_normed), dropout: Dropout::OFF };
         self.linear(b.key_normed, l.key, dim, ends, b.key);
-        let params = intention_weight::Params { sequences, dim, scale: self.scale() };
+        let params = intention_weight::Params { sequences, dim, length: self.shape.length as u32, scale: self.scale() };
         self.push(intention_weight::call(
             params,
             intention_weight::Bindings { offsets: b.offsets, key: b.key, query: b.query, weight: b.weight },
         ));
         let inputs = self.counts.inputs as u32;
         self.push(aggregate::call(
-            aggregate::Params { sequences, inputs, dim, intentions: self.intentions() },
+            aggregate::Params {
+                sequences,
+                inputs,
+                dim,
+                intentions: self.intentions(),
+                length: self.shape.length as u32,
+            },
             aggregate::Bindings {
                 offsets: b.offsets,
                 z: b.z,
