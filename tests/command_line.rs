@@ -293,6 +293,31 @@ fn evaluate_repeats_the_figures_exactly() {
 }
 
 #[test]
+fn evaluate_repeats_the_figures_of_a_run_with_noise() {
+    let folder = trained();
+    let path = folder.path();
+    for engine in ["cpu", "gpu"] {
+        let arguments =
+            ["train", "data.txt", "--config", "small.toml", "--noise", "0.4", "--refit", "--engine", engine];
+        prismrec(path, &[&arguments[..], &["--run", engine]].concat()).assert().success();
+        let recorded = lines(&path.join(engine));
+        assert_eq!(recorded[0]["settings"]["noise"], 0.4);
+        for (file, event) in [("best", "test"), ("refit", "refit_test")] {
+            let file = format!("{engine}/{file}.safetensors");
+            let output = prismrec(path, &["evaluate", &file, "data.txt", "--json"]).assert().success();
+            let output = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+            let test = recorded.iter().find(|line| line["event"] == event).unwrap();
+            for (line, protocol) in output.lines().zip(["sampled", "full"]) {
+                let line: Value = serde_json::from_str(line).unwrap();
+                assert_eq!(line["metrics"], test[protocol], "{file}, {protocol}");
+            }
+        }
+    }
+    let cleaned = fs::read(path.join("run/best.safetensors")).unwrap();
+    assert_ne!(cleaned, fs::read(path.join("cpu/best.safetensors")).unwrap());
+}
+
+#[test]
 fn evaluate_refuses_items_that_the_checkpoint_does_not_know() {
     let folder = trained();
     fs::write(folder.path().join("other.txt"), "u item-1\nu item-2\nu strange\n").unwrap();

@@ -155,6 +155,56 @@ fn the_last_two_items_are_held_out() {
 }
 
 #[test]
+fn noise_replaces_its_share_of_what_trains_and_nothing_else() {
+    let clean = Split::new(Generator::default().generate(5).interactions, Training::Apart);
+    let (users, items) = (clean.counts().users as u32, clean.counts().items as u32);
+    let clicks = |split: &Split| -> Vec<u32> { (0..users).flat_map(|user| split.training(user).to_vec()).collect() };
+    let all = clicks(&clean);
+    let differing = |split: &Split| -> Vec<usize> {
+        clicks(split).iter().zip(&all).enumerate().filter(|(_, (a, b))| a != b).map(|(place, _)| place).collect()
+    };
+    let mut noise_before = Vec::new();
+    for share in [0.0, 0.1, 0.5, 1.0] {
+        let noisy = clean.trained_on(Training::Apart, share, 3);
+        let (places, now) = (differing(&noisy), clicks(&noisy));
+        // One in 240 draws is the item that was there; more than twice as many of them are a wonder.
+        let replaced = (share * all.len() as f64).round() as usize;
+        assert!(places.len() <= replaced && places.len() as f64 >= replaced as f64 * (1.0 - 2.0 / 240.0), "{share}");
+        // Noise of one share is noise of the next: the same places, the same items.
+        assert!(noise_before.iter().all(|&(place, item): &(usize, u32)| now[place] == item), "{share}");
+        noise_before = places.iter().map(|&place| (place, now[place])).collect();
+        if share == 1.0 {
+            // Uniform: 240 items with about the same share of some 30,000 draws, far less uneven than the data.
+            let mut frequency = vec![0_u32; items as usize];
+            now.iter().for_each(|&item| frequency[item as usize] += 1);
+            let mean = all.len() as f64 / f64::from(items);
+            let off = frequency.iter().map(|&n| (f64::from(n) - mean).powi(2) / mean).sum::<f64>();
+            assert!(off < 350.0, "chi-squared {off} of {} degrees of freedom", items - 1);
+        }
+        for user in (0..users).filter(|&user| clean.evaluated(user)) {
+            for part in [Part::Validation, Part::Test] {
+                assert_eq!(noisy.history(user, part), clean.history(user, part));
+                assert_eq!(noisy.truth(user, part), clean.truth(user, part));
+            }
+        }
+        assert_eq!(noisy.frequency(), clean.frequency());
+        // A refit has the same noise in front, and its own in the validation items.
+        let refit = clean.trained_on(Training::WithValidation, share, 3);
+        let mut other = 0;
+        for user in 0..users {
+            let (apart, with) = (noisy.training(user), refit.training(user));
+            assert_eq!(with[..apart.len()], *apart);
+            other += usize::from(clean.evaluated(user) && with[apart.len()] != clean.truth(user, Part::Validation));
+        }
+        let expected = share * f64::from(users);
+        assert!((other as f64) <= expected + 0.5 && other as f64 > expected * 0.98 - 1.0, "{other} of {expected}");
+    }
+    let of_seed = |seed| clicks(&clean.trained_on(Training::Apart, 0.2, seed));
+    assert_eq!(of_seed(3), of_seed(3));
+    assert_ne!(of_seed(3), of_seed(4));
+}
+
+#[test]
 fn evaluated_users_can_be_a_fixed_subset() {
     let split = split(&[&[0, 1, 2][..]; 1000]);
     let some = split.evaluated_users(Some(100), 7);

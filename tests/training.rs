@@ -175,7 +175,7 @@ fn going_on_equals_not_stopping() {
 
 #[test]
 fn going_on_equals_not_stopping_with_validation_by_steps_and_refit() {
-    assert_resumes(&Settings { eval_every: Every::Steps(4), refit: true, epochs: 2, ..settings() });
+    assert_resumes(&Settings { eval_every: Every::Steps(4), refit: true, epochs: 2, noise: 0.3, ..settings() });
 }
 
 /// Rows of items that have not occurred for hundreds of steps are behind those that have.
@@ -341,6 +341,24 @@ fn refit_trains_on_validation_items_for_as_many_epochs() {
     let checkpoint = Checkpoint::load(&refit.join("refit.safetensors")).unwrap();
     assert!(checkpoint.refit && checkpoint.resume.is_none());
     assert_eq!(checkpoint.step, best.epoch * examples.div_ceil(settings.batch as u64));
+}
+
+#[test]
+fn noise_spoils_what_is_learnt_and_not_what_is_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::planted(Generator { users: 400, items: 60, categories: 4 }.generate(3));
+    let best = |noise: f64| {
+        let run = folder.path().join(format!("noise {noise}"));
+        let settings = Settings { noise, lr: 5e-3, epochs: 6, ..settings() };
+        let Ended::Finished { tests, .. } = begin(&run, &settings, &data, NEVER).unwrap() else { panic!("stopped") };
+        assert_eq!(Checkpoint::load(&run.join("best.safetensors")).unwrap().settings.noise, noise);
+        // The data's record is that of the data that were observed.
+        assert_eq!(Checkpoint::load(&run.join("best.safetensors")).unwrap().data, data.record());
+        tests[0].figures.full.metrics["ndcg@10"]
+    };
+    let (clean, some, all) = (best(0.0), best(0.3), best(1.0));
+    // Chance is 0.084 with 54 competitors, give or take 0.012 with 400 users.
+    assert!(clean > 1.5 * some && some > 1.2 * all && all < 0.12, "{clean}, {some}, {all}");
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(crate) enum Stream {
     EvaluatedUsers,
     Generator,
     ShuffledCategories,
+    /// Of training items, or (1) of validation items that train too.
+    Noise(u8),
 }
 
 /// The generator of one stream of `seed`.
@@ -33,6 +35,7 @@ pub(crate) fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
         Stream::EvaluatedUsers => 4 << 32,
         Stream::Generator => 5 << 32,
         Stream::ShuffledCategories => 6 << 32,
+        Stream::Noise(kind) => (7 + u64::from(kind)) << 32,
     });
     rng
 }

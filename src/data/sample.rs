@@ -59,6 +59,11 @@ impl Sampler {
         Ok(sampler)
     }
 
+    /// What the examples are of.
+    pub fn split(&self) -> &Arc<Split> {
+        &self.split
+    }
+
     /// Examples of an epoch.
     pub fn examples(&self) -> usize {
         self.order.len()

@@ -1,6 +1,10 @@
 //! Leave-one-out: which of a user's items train, validate and test.
 
-use rand::seq::index;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rand::seq::{SliceRandom, index};
+use rand::{Rng, RngExt};
 
 use super::read::{Counts, Interactions};
 use super::{Stream, stream};
@@ -30,13 +34,51 @@ pub enum Training {
 /// Interactions, split by user. All items of a user with fewer than three train; nothing of theirs is evaluated.
 #[derive(Clone, Debug)]
 pub struct Split {
-    interactions: Interactions,
+    interactions: Arc<Interactions>,
     training: Training,
+    /// All clicks with noise in place of some of those that train; `None` where there is no noise.
+    noisy: Option<Vec<u32>>,
 }
 
 impl Split {
     pub fn new(interactions: Interactions, training: Training) -> Split {
-        Split { interactions, training }
+        Split { interactions: Arc::new(interactions), training, noisy: None }
+    }
+
+    /// The same interactions, of which others may train, and of those that do a share of `noise` (0 to 1) is replaced with
+    /// items drawn uniformly from the catalogue. The seed decides which and with what: what is noise at one share is the
+    /// same noise at every larger one. All that is evaluated, histories too, stays as it was observed.
+    pub fn trained_on(&self, training: Training, noise: f64, seed: u64) -> Split {
+        let noisy = (noise > 0.0).then(|| {
+            let mut clicks = self.interactions.clicks.clone();
+            let ends = |user| [Training::Apart, training].map(|training| self.training_places(user, training).end);
+            let places = |user| self.training_places(user, Training::Apart);
+            self.replace(
+                &mut clicks,
+                self.all_users().flat_map(places).collect(),
+                noise,
+                stream(seed, Stream::Noise(0)),
+            );
+            // Validation items that train too are drawn apart, and leave the others' noise as it is without them.
+            let places = |user| ends(user)[0]..ends(user)[1];
+            self.replace(
+                &mut clicks,
+                self.all_users().flat_map(places).collect(),
+                noise,
+                stream(seed, Stream::Noise(1)),
+            );
+            clicks
+        });
+        Split { interactions: self.interactions.clone(), training, noisy }
+    }
+
+    /// Puts items drawn uniformly into a share of these places.
+    fn replace(&self, clicks: &mut [u32], mut places: Vec<usize>, share: f64, mut rng: impl Rng) {
+        places.shuffle(&mut rng);
+        places.truncate((share * places.len() as f64).round() as usize);
+        for place in places {
+            clicks[place] = rng.random_range(0..self.interactions.items.len() as u32);
+        }
     }
 
     pub fn interactions(&self) -> &Interactions {
@@ -47,15 +89,22 @@ impl Split {
         self.interactions.counts()
     }
 
-    /// The items of `user` that train, in order of time.
+    /// The items of `user` that train, in order of time; with the noise that this split may have.
     pub fn training(&self, user: u32) -> &[u32] {
-        let all = self.interactions.sequence(user);
-        let held_out = match self.training {
-            _ if all.len() < FEWEST => 0,
+        let clicks = self.noisy.as_ref().unwrap_or(&self.interactions.clicks);
+        &clicks[self.training_places(user, self.training)]
+    }
+
+    /// Where the clicks of `user` that train are among all clicks.
+    fn training_places(&self, user: u32, training: Training) -> Range<usize> {
+        let offsets = &self.interactions.offsets;
+        let (first, end) = (offsets[user as usize], offsets[user as usize + 1]);
+        let held_out = match training {
+            _ if end - first < FEWEST => 0,
             Training::Apart => 2,
             Training::WithValidation => 1,
         };
-        &all[..all.len() - held_out]
+        first..end - held_out
     }
 
     /// Whether `user` has enough items to be evaluated.
@@ -112,7 +161,7 @@ impl Split {
         }
     }
 
-    fn all_users(&self) -> std::ops::Range<u32> {
+    fn all_users(&self) -> Range<u32> {
         0..self.interactions.users.len() as u32
     }
 }

@@ -25,8 +25,10 @@ macro_rules! settings {
         $name:ident: $type:ty = $default:expr, $allowed:expr, [$($arg:tt)*];
     )+ })+) => {
         /// All settings of a run.
+        ///
+        /// A record from before a setting existed has its default: what the program did then.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
         pub struct Settings { $($(
             $(#[doc = $doc])+
             pub $name: $type,
@@ -157,7 +159,7 @@ impl Settings {
     /// Reads all settings of a run from the file that [`to_toml`](Settings::to_toml) gave.
     ///
     /// # Errors
-    /// As [`Given::read`], and where a setting is missing or out of range.
+    /// As [`Given::read`], and where a setting is out of range.
     pub fn read(path: &Path) -> Result<Settings> {
         // For errors that name the line.
         Given::read(path)?;
@@ -287,7 +289,10 @@ settings! {
         epochs: u64 = 200, 1..=1_000_000, [long, value_name = "N"];
         /// The most steps; 0 for no limit.
         steps: u64 = 0, 0..=LARGEST, [long, value_name = "N"];
-        /// Decides the initial parameters, the order of the examples and dropout.
+        /// The share of training items that are replaced with items drawn uniformly, as in figure 4 of the paper; what is
+        /// evaluated, and the histories before it, stay clean.
+        noise: f64 = 0.0, 0.0..=1.0, [long, value_name = "SHARE"];
+        /// Decides the initial parameters, the order of the examples, dropout and noise.
         seed: u64 = 1, 0..=LARGEST, [long];
         /// Then train anew on training and validation items for as many epochs as the best had, and test that too.
         refit: bool = false, Any, [long, num_args = 0..=1, require_equals = true, default_missing_value = "true",

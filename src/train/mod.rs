@@ -17,7 +17,7 @@ use crate::checkpoint::{Checkpoint, DataRecord, Resume};
 use crate::data::pack::Packer;
 use crate::data::prefetch::Prefetch;
 use crate::data::sample::Sampler;
-use crate::data::split::{Part, Split, Training};
+use crate::data::split::{Part, Training};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluator, Protocol};
@@ -136,7 +136,7 @@ impl<'a> Trainer<'a> {
         };
         observer.tell(News::Started(&start));
         let batches = sampler.batches();
-        let prefetch = prefetch(settings, data, &progress, sampler)?;
+        let prefetch = prefetch(settings, sampler)?;
         let mut trainer = Trainer {
             settings,
             data,
@@ -369,7 +369,7 @@ impl<'a> Trainer<'a> {
         let steps = (best.step * sampler.batches() + self.batches / 2) / self.batches;
         progress.phase = Phase::Refit { steps };
         self.batches = sampler.batches();
-        self.prefetch = prefetch(self.settings, self.data, &progress, sampler)?;
+        self.prefetch = prefetch(self.settings, sampler)?;
         self.progress = progress;
         let parameters =
             initial_parameters(self.model.shape(), self.settings.item_deviation.normal(), self.settings.seed);
@@ -441,21 +441,20 @@ fn figures(evaluators: &[Evaluator; 2], part: Part, model: &mut Model, observer:
     Ok(Figures { sampled: run(sampled, Protocol::Sampled)?, full: run(full, Protocol::Full)? })
 }
 
-/// The items that the phase trains on.
-fn training_split(data: &Dataset, phase: Phase) -> Arc<Split> {
-    match phase {
-        Phase::Choose => data.split.clone(),
-        Phase::Refit { .. } => Arc::new(Split::new(data.split.interactions().clone(), Training::WithValidation)),
-    }
-}
-
+/// Draws the examples of the phase: of the items that it trains on, with the settings' noise.
 fn sampler(settings: &Settings, data: &Dataset, progress: &Progress) -> Result<Sampler> {
-    Sampler::new(training_split(data, progress.phase), settings.batch, settings.seed, progress.sampler)
+    let Settings { batch, noise, seed, .. } = *settings;
+    let split = match progress.phase {
+        Phase::Choose if noise == 0.0 => data.split.clone(),
+        Phase::Choose => Arc::new(data.split.trained_on(Training::Apart, noise, seed)),
+        Phase::Refit { .. } => Arc::new(data.split.trained_on(Training::WithValidation, noise, seed)),
+    };
+    Sampler::new(split, batch, seed, progress.sampler)
 }
 
-fn prefetch(settings: &Settings, data: &Dataset, progress: &Progress, sampler: Sampler) -> Result<Prefetch> {
-    let split = training_split(data, progress.phase);
+fn prefetch(settings: &Settings, sampler: Sampler) -> Result<Prefetch> {
     let Settings { length, position_from, variant, .. } = *settings;
+    let split = sampler.split().clone();
     let packer = Packer::new(split, length, position_from, variant.targets(length), settings.hyper().with_labels());
     Prefetch::start(sampler, packer, AHEAD)
 }
