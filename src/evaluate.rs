@@ -16,10 +16,11 @@ use crate::model::Model;
 pub const NEGATIVES: usize = 100;
 
 /// What the truth is ranked against.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// 100 items that the user never met, drawn in proportion to their frequency.
+    #[default]
     Sampled,
     /// The whole catalogue.
     Full,

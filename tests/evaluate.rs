@@ -20,6 +20,7 @@ fn model(shape: Shape, change: impl FnOnce(&mut Tensors)) -> Model {
         dropout: 0.0,
         lambda: 0.5,
         l2: 0.0,
+        temperature: 1.0,
         learning_rate: 1e-3,
         seed: 1,
     };

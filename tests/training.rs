@@ -7,13 +7,15 @@ use std::rc::Rc;
 
 use prismrec::checkpoint::Checkpoint;
 use prismrec::data::generate::Generator;
+use prismrec::data::pack::Packer;
+use prismrec::data::sample::{Sampler, SamplerState};
 use prismrec::data::split::Part;
 use prismrec::engine::cpu::CpuEngine;
 use prismrec::engine::{Ceilings, Description, Engine, PendingRead, Span};
 use prismrec::error::{Error, Result};
 use prismrec::evaluate::Protocol;
 use prismrec::kernels::{BufferId, Call, Region};
-use prismrec::model::Model;
+use prismrec::model::{ITEM_TABLE, Model, Variant, initial_parameters};
 use prismrec::run::Run;
 use prismrec::settings::{Every, Settings};
 use prismrec::train::{Dataset, Ended, News, Observer, Ready};
@@ -178,6 +180,74 @@ fn going_on_equals_not_stopping_with_validation_by_steps_and_refit() {
     assert_resumes(&Settings { eval_every: Every::Steps(4), refit: true, epochs: 2, noise: 0.3, ..settings() });
 }
 
+#[test]
+fn going_on_equals_not_stopping_with_a_seq2seq_loss_that_joins_later() {
+    assert_resumes(&Settings { seq2seq_from: Every::Epochs(2), refit: true, epochs: 3, ..settings() });
+    assert_resumes(&Settings { seq2seq_from: Every::Steps(4), temperature: 0.5, epochs: 2, ..settings() });
+}
+
+#[test]
+fn until_the_seq2seq_loss_joins_a_run_is_one_of_seq2item_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, settings: Settings| {
+        let folder = folder.path().join(name);
+        begin(&folder, &settings, &tiny(), NEVER).unwrap();
+        let parameters = Checkpoint::load(&folder.join("last.safetensors")).unwrap().parameters;
+        let losses = |name: &str| -> Vec<f64> {
+            events(&lines(&folder), "epoch").iter().map(|line| line[name].as_f64().unwrap()).collect()
+        };
+        (parameters, losses("loss_s2i"), losses("loss_s2s"), losses("loss_s2s_all"))
+    };
+    let alone = run("alone", Settings { variant: Variant::SequenceToItem, epochs: 1, ..settings() });
+    let later = Settings { seq2seq_from: Every::Epochs(2), ..settings() };
+    assert!(alone == run("first epoch", Settings { epochs: 1, ..later.clone() }), "not the bits of seq2item alone");
+    let later = run("later", later);
+    assert_eq!(later.1[0], alone.1[0]);
+    assert!(later.2[0] == 0.0 && later.2[1..].iter().all(|&loss| loss > 0.0), "{:?}", later.2);
+    assert!(later.3[0] == 0.0 && later.3[1..].iter().all(|&loss| loss > 0.0), "{:?}", later.3);
+    // The same by the number of the step.
+    let epoch = steps_of_an_epoch(&folder.path().join("later"), &settings());
+    let by_step = run("by step", Settings { seq2seq_from: Every::Steps(epoch + 1), ..settings() });
+    assert!(by_step == later, "other bits by the number of the step");
+    let one_later = run("one step later", Settings { seq2seq_from: Every::Steps(epoch + 2), ..settings() });
+    assert!(one_later != later, "a step more of seq2item alone made no difference");
+}
+
+/// Scores divided by T are scores of outputs divided by T, where the other side stays as it is.
+#[test]
+fn temperature_divides_the_scores_of_both_losses() {
+    let data = tiny();
+    let step = |variant: Variant, lambda: f64, temperature: f64, divide_outputs_by: f32| {
+        let settings = Settings { variant, lambda, temperature, dropout: 0.0, ..settings() };
+        let shape = settings.shape(data.split.counts().items);
+        let mut model = Model::new(cpu(&settings), shape, settings.hyper()).unwrap();
+        let mut parameters = initial_parameters(shape, Some(0.3), 1);
+        for name in ["intention.output_norm.weight", "intention.output_norm.bias"] {
+            parameters.get_mut(name).unwrap().data.iter_mut().for_each(|value| *value /= divide_outputs_by);
+        }
+        model.set_parameters(&parameters).unwrap();
+        let mut sampler = Sampler::new(data.split.clone(), 32, 1, SamplerState::default()).unwrap();
+        let labels = settings.hyper().with_labels();
+        let mut packer = Packer::new(data.split.clone(), 8, settings.position_from, 1, labels);
+        let batch = packer.pack(sampler.next_batch());
+        model.step(&batch).unwrap();
+        let losses = model.take_losses(true).unwrap()[0];
+        (losses.seq2item, losses.seq2seq_all, model.gradients(&batch).unwrap().remove(ITEM_TABLE).unwrap().data)
+    };
+    let close = |a: f32, b: f32| (a - b).abs() <= 1e-5 * a.abs().max(1e-2);
+    for temperature in [0.25, 3.0] {
+        let cold = step(Variant::SequenceToItem, 0.5, temperature, 1.0);
+        let divided = step(Variant::SequenceToItem, 0.5, 1.0, temperature as f32);
+        assert!(close(cold.0, divided.0), "{} and {}", cold.0, divided.0);
+        assert!(cold.2.iter().zip(&divided.2).all(|(&a, &b)| close(a, b)), "gradients at temperature {temperature}");
+        assert!(!close(cold.0, step(Variant::SequenceToItem, 0.5, 1.0, 1.0).0));
+        // Both sides of seq2seq are outputs.
+        let cold = step(Variant::Full, 1.0, temperature, 1.0);
+        let divided = step(Variant::Full, 1.0, 1.0, temperature.sqrt() as f32);
+        assert!(close(cold.1, divided.1), "{} and {}", cold.1, divided.1);
+    }
+}
+
 /// Rows of items that have not occurred for hundreds of steps are behind those that have.
 #[test]
 fn going_on_equals_not_stopping_where_items_rest_for_long() {
@@ -241,6 +311,27 @@ fn stops_early_and_tests_the_best_epoch() {
     assert_eq!(events(&lines, "test")[0]["epoch"], 1);
     assert_eq!(Checkpoint::load(&run.join("best.safetensors")).unwrap().epoch, 1);
     assert_eq!(Checkpoint::load(&run.join("last.safetensors")).unwrap().epoch, 3);
+}
+
+#[test]
+fn either_protocol_may_choose_the_epoch_and_the_test_may_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = tiny();
+    for choose_by in [Protocol::Sampled, Protocol::Full] {
+        let run = Run::create(Some(&folder.path().join(format!("{choose_by:?}"))), &settings()).unwrap();
+        let settings = Settings { choose_by, lr: 0.02, epochs: 12, patience: 0, ..settings() };
+        let ready = Ready::new(&settings, &data, cpu(&settings)).unwrap().without_test();
+        let ended = ready.train(&run, None, &mut StopAfter(NEVER)).unwrap();
+        let Ended::Finished { tests, best } = ended else { panic!("{ended:?}") };
+        assert!(tests.is_empty());
+        let lines = lines(run.folder());
+        assert!(events(&lines, "test").is_empty());
+        let protocol = if choose_by == Protocol::Full { "full" } else { "sampled" };
+        let scores: Vec<f64> =
+            events(&lines, "epoch").iter().map(|line| line["valid"][protocol]["ndcg@10"].as_f64().unwrap()).collect();
+        let most = scores.iter().copied().fold(0.0, f64::max);
+        assert_eq!((best.score, scores[best.epoch as usize - 1]), (most, most), "{protocol}");
+    }
 }
 
 #[test]

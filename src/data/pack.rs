@@ -36,6 +36,8 @@ pub struct Packer {
     position_from: PositionFrom,
     targets: usize,
     labels: bool,
+    /// The first step that has labels.
+    labels_from: u64,
     /// Occurrences of each item in the batch at hand, zeros in between, `[items]`.
     occurrences: Vec<u32>,
 }
@@ -45,12 +47,23 @@ impl Packer {
     /// needs the label sequences.
     pub fn new(split: Arc<Split>, length: usize, position_from: PositionFrom, targets: usize, labels: bool) -> Packer {
         let occurrences = vec![0; split.counts().items];
-        Packer { split, length, position_from, targets, labels, occurrences }
+        Packer { split, length, position_from, targets, labels, labels_from: 1, occurrences }
+    }
+
+    /// Leaves the label sequences out of the batches of the steps (from 1) before this one.
+    pub fn labels_from(self, step: u64) -> Packer {
+        Packer { labels_from: step, ..self }
     }
 
     /// The batch of `examples` (places of targets, as a [`Sampler`](super::sample::Sampler) gives them).
     pub fn pack(&mut self, examples: &[u32]) -> Batch {
-        let Packer { split, length, position_from, labels, .. } = self;
+        self.pack_step(u64::MAX, examples)
+    }
+
+    /// As [`pack`](Packer::pack), for a step's number, from 1.
+    pub fn pack_step(&mut self, step: u64, examples: &[u32]) -> Batch {
+        let labels = self.labels && step >= self.labels_from;
+        let Packer { split, length, position_from, .. } = self;
         let (length, position_from) = (*length, *position_from);
         let interactions = split.interactions();
         let mut sequences = Packed { offsets: vec![0], ..Packed::default() };
@@ -65,7 +78,7 @@ impl Packer {
         for &(training, t) in &parts {
             push(&mut sequences, training[t.saturating_sub(length)..t].iter().copied(), length, position_from);
         }
-        if *labels {
+        if labels {
             for &(training, t) in &parts {
                 // Reversed, its last items are those nearest to t.
                 let future = &training[t..training.len().min(t + length)];

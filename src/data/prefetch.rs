@@ -34,7 +34,8 @@ impl Prefetch {
             .name("batches".into())
             .spawn(move || {
                 loop {
-                    let batch = packer.pack(sampler.next_batch());
+                    let step = sampler.step();
+                    let batch = packer.pack_step(step, sampler.next_batch());
                     if sender.send(Prepared { batch, after: sampler.state() }).is_err() {
                         return;
                     }

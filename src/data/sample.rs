@@ -74,6 +74,11 @@ impl Sampler {
         self.order.len().div_ceil(self.batch) as u64
     }
 
+    /// The number of the step that the next batch is for, from 1.
+    pub fn step(&self) -> u64 {
+        u64::from(self.state.epoch) * self.batches() + self.state.batch + 1
+    }
+
     /// Where the sampling is now.
     pub fn state(&self) -> SamplerState {
         self.state

@@ -160,7 +160,7 @@ impl Model {
         self.step += 1;
         self.caught_up = false;
         let examples = batch.examples as u32;
-        let pairs = if self.hyper.with_labels() { examples * self.shape.intentions as u32 } else { 0 };
+        let pairs = (batch.sequences.sequences() as u32 - examples) * self.shape.intentions as u32;
         self.losses.unread.push(StepLosses { examples, pairs, ..StepLosses::default() });
         if self.step.is_multiple_of(RING as u64 / 2) {
             self.read_losses()?;
@@ -237,7 +237,6 @@ impl Model {
 
     /// The calls of one training step.
     fn program(&self, batch: &Batch) -> Result<Vec<Call>> {
-        let labelled = if self.hyper.with_labels() { 2 } else { 1 };
         let counts = Counts {
             tokens: batch.sequences.tokens(),
             pairs: batch.sequences.pairs(),
@@ -247,10 +246,14 @@ impl Model {
             rows: batch.rows.len(),
         };
         self.fits(counts)?;
-        if counts.sequences != labelled * batch.examples {
+        // A batch without labels is trained with seq2item alone.
+        let labelled = self.hyper.with_labels() && counts.sequences == 2 * batch.examples;
+        if counts.sequences != batch.examples && !labelled {
             return Err(Error::Data(format!(
-                "a batch of {} examples has {} sequences where this variant takes {labelled} for each",
-                batch.examples, counts.sequences
+                "a batch of {} examples has {} sequences, where this variant takes one for each{}",
+                batch.examples,
+                counts.sequences,
+                if self.hyper.with_labels() { ", or two" } else { "" }
             )));
         }
         let step = self.step + 1;

@@ -65,13 +65,15 @@ pub struct Hyper {
     /// lambda of eq. 4
     pub lambda: f64,
     pub l2: f64,
+    /// What the losses' scores are divided by, beside sqrt(D); 1 in the paper.
+    pub temperature: f64,
     pub learning_rate: f64,
     /// Decides the dropout masks.
     pub seed: u64,
 }
 
 impl Hyper {
-    /// Whether label sequences are encoded: where there is a seq2seq loss that may select pairs.
+    /// Whether label sequences may be encoded: where there is a seq2seq loss that may select pairs.
     pub fn with_labels(&self) -> bool {
         self.variant == Variant::Full && self.lambda > 0.0
     }
@@ -136,6 +138,7 @@ pub(super) fn check(shape: Shape, hyper: &Hyper) -> Result<()> {
         ("dropout", hyper.dropout, (0.0..1.0).contains(&hyper.dropout)),
         ("lambda", hyper.lambda, (0.0..=1.0).contains(&hyper.lambda)),
         ("l2", hyper.l2, hyper.l2 >= 0.0 && hyper.l2.is_finite()),
+        ("temperature", hyper.temperature, hyper.temperature > 0.0 && hyper.temperature.is_finite()),
         ("lr", hyper.learning_rate, hyper.learning_rate > 0.0 && hyper.learning_rate.is_finite()),
     ] {
         if !fits {

@@ -12,6 +12,7 @@ pub use values::{Every, ItemDeviation};
 use crate::data::batch::PositionFrom;
 use crate::engine::{Checks, EngineChoice, EngineRequest, EntryPoint};
 use crate::error::{Error, Result};
+use crate::evaluate::Protocol;
 use crate::kernels::{MAX_DIM, MAX_INTENTIONS, MAX_PAIRS};
 use crate::model::{Hyper, Shape, Variant};
 use values::{Allowed, Any};
@@ -188,8 +189,8 @@ impl Settings {
 
     /// What else decides a training step.
     pub fn hyper(&self) -> Hyper {
-        let Settings { variant, position_from, batch, dropout, lambda, l2, lr, seed, .. } = *self;
-        Hyper { variant, position_from, batch, dropout, lambda, l2, learning_rate: lr, seed }
+        let Settings { variant, position_from, batch, dropout, lambda, l2, temperature, lr, seed, .. } = *self;
+        Hyper { variant, position_from, batch, dropout, lambda, l2, temperature, learning_rate: lr, seed }
     }
 
     /// The engine to open.
@@ -277,6 +278,11 @@ settings! {
         variant: Variant = Variant::Full, Any, [long];
         /// The share of pairs (example, intention) that the seq2seq loss takes: the most confident ones.
         lambda: f64 = 0.5, 0.0..=1.0, [long];
+        /// The epoch (3) or the step (500steps) from which the seq2seq loss counts; until then a step trains seq2item alone,
+        /// at its cost.
+        seq2seq_from: Every = Every::Epochs(1), Any, [long, value_name = "WHEN"];
+        /// What the losses divide scores by, beside sqrt(D); 1 in the paper.
+        temperature: f64 = 1.0, 1e-3..=1e3, [long];
         /// The share of elements that dropout zeroes.
         dropout: f64 = 0.5, 0.0..1.0, [long];
         /// Weight of the squares of the item rows in use.
@@ -301,7 +307,9 @@ settings! {
     "Evaluation" {
         /// Validate after so many epochs (2) or so many steps (500steps).
         eval_every: Every = Every::Epochs(1), Any, [long, value_name = "EVERY"];
-        /// Stop after this many validations without a better sampled NDCG@10; 0 for never.
+        /// The protocol whose NDCG@10 in validation picks the epoch.
+        choose_by: Protocol = Protocol::Sampled, Any, [long];
+        /// Stop after this many validations without a better NDCG@10; 0 for never.
         patience: u64 = 10, 0..=1_000_000, [long, value_name = "N"];
         /// Users to validate with; 0 for all. All users are tested.
         valid_users: usize = 10_000, 0..=LARGEST as usize, [long, value_name = "N"];

@@ -37,6 +37,7 @@ pub struct Ready<'a> {
     model: Model,
     validation: [Evaluator; 2],
     profiler: Option<Profiler>,
+    tested: bool,
 }
 
 impl<'a> Ready<'a> {
@@ -46,12 +47,17 @@ impl<'a> Ready<'a> {
         sampler(settings, data, &Progress::default())?;
         let validation = evaluators(settings, data, Part::Validation)?;
         let model = Model::new(engine, settings.shape(data.split.counts().items), settings.hyper())?;
-        Ok(Ready { settings, data, model, validation, profiler: None })
+        Ok(Ready { settings, data, model, validation, profiler: None, tested: true })
     }
 
     /// Profiles some of the run's steps and tells of it ([`News::Profiled`]).
     pub fn profile(self, profiler: Profiler) -> Self {
         Ready { profiler: Some(profiler), ..self }
+    }
+
+    /// Ends the run once its epoch is chosen: nothing is tested, nothing refitted.
+    pub fn without_test(self) -> Self {
+        Ready { tested: false, ..self }
     }
 
     /// Trains, validates, tests; from the beginning, or from where a checkpoint was saved. Going on ends with the bits
@@ -93,6 +99,8 @@ struct Trainer<'a> {
     batches: u64,
     prefetch: Prefetch,
     profiler: Option<Profiler>,
+    /// Whether the chosen epoch is tested.
+    tested: bool,
     /// When training time last began to run.
     clock: Option<Instant>,
     /// Whether the model is what `progress` says: not while other parameters are tested.
@@ -106,7 +114,7 @@ impl<'a> Trainer<'a> {
         resume: Option<(Checkpoint, Resume)>,
         observer: &'a mut dyn Observer,
     ) -> Result<Self> {
-        let Ready { settings, data, mut model, validation, profiler } = ready;
+        let Ready { settings, data, mut model, validation, profiler, tested } = ready;
         let (record, shape) = (data.record(), model.shape());
         let fresh = resume.is_none();
         let progress = match resume {
@@ -149,6 +157,7 @@ impl<'a> Trainer<'a> {
             batches,
             prefetch,
             profiler,
+            tested,
             clock: None,
             current: true,
         };
@@ -164,6 +173,9 @@ impl<'a> Trainer<'a> {
         if self.progress.phase == Phase::Choose {
             if !self.learn()? {
                 return Ok(Ended::Stopped { step: self.progress.step });
+            }
+            if !self.tested {
+                return Ok(Ended::Finished { tests, best: self.best()? });
             }
             tests.push(self.test_best()?);
             if self.settings.refit {
@@ -323,7 +335,7 @@ impl<'a> Trainer<'a> {
     fn validate(&mut self) -> Result<Figures> {
         self.pause()?;
         let figures = figures(&self.validation, Part::Validation, &mut self.model, self.observer)?;
-        let score = figures.sampled.metrics.get("ndcg@10").copied().unwrap_or(0.0);
+        let score = figures.score(self.settings.choose_by);
         if self.progress.judge(score) {
             let parameters = self.model.parameters()?;
             self.checkpoint(false, parameters, None).save(&self.run.best())?;
@@ -454,7 +466,11 @@ fn sampler(settings: &Settings, data: &Dataset, progress: &Progress) -> Result<S
 
 fn prefetch(settings: &Settings, sampler: Sampler) -> Result<Prefetch> {
     let Settings { length, position_from, variant, .. } = *settings;
+    let labels_from = match settings.seq2seq_from {
+        Every::Epochs(epoch) => (epoch - 1).saturating_mul(sampler.batches()) + 1,
+        Every::Steps(step) => step,
+    };
     let split = sampler.split().clone();
     let packer = Packer::new(split, length, position_from, variant.targets(length), settings.hyper().with_labels());
-    Prefetch::start(sampler, packer, AHEAD)
+    Prefetch::start(sampler, packer.labels_from(labels_from), AHEAD)
 }

@@ -119,6 +119,15 @@ pub struct Test {
 }
 
 impl Figures {
+    /// NDCG@10, by which epochs are chosen.
+    pub fn score(&self, protocol: Protocol) -> f64 {
+        let evaluation = match protocol {
+            Protocol::Sampled => &self.sampled,
+            Protocol::Full => &self.full,
+        };
+        evaluation.metrics.get("ndcg@10").copied().unwrap_or(0.0)
+    }
+
     fn json(&self) -> Value {
         json!({ "sampled": self.sampled.metrics, "full": self.full.metrics })
     }

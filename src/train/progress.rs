@@ -19,7 +19,7 @@ pub enum Phase {
 /// The best validation so far.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Best {
-    /// NDCG@10 of the sampled protocol.
+    /// NDCG@10 of the protocol that chooses.
     pub score: f64,
     /// From 1; the epoch under way where it was not at its end.
     pub epoch: u64,

@@ -63,6 +63,7 @@ fn check(fixture: &Fixture, engine: Box<dyn Engine>, lambda: f64, at: &str, wron
         dropout: 0.0,
         lambda,
         l2: config.l2,
+        temperature: 1.0,
         learning_rate: fixture.adam.lr,
         seed: 0,
     };

@@ -22,7 +22,7 @@ impl Program<'_> {
 
     /// To the gradients of phi and of the targets.
     fn losses_backward(&mut self) {
-        let (b, dim, scale, rows) = (self.buffers, self.dim(), self.scale(), self.input_rows());
+        let (b, dim, scale, rows) = (self.buffers, self.dim(), self.loss_scale(), self.input_rows());
         let (targets, labels, first_query) = (self.counts.candidates as u32, self.label_rows(), self.first_query());
         self.push(contrastive_backward::call(
             contrastive_backward::Params { rows, targets, labels, first_query, dim, scale },

@@ -135,7 +135,7 @@ impl Program<'_> {
 
     /// Both losses (eq. 3, 4, 6) and their sums, into `slot` of the ring.
     pub fn losses(&mut self, slot: usize) {
-        let (b, dim, scale, rows) = (self.buffers, self.dim(), self.scale(), self.input_rows());
+        let (b, dim, scale, rows) = (self.buffers, self.dim(), self.loss_scale(), self.input_rows());
         let (intentions, examples) = (self.intentions(), self.counts.inputs as u32);
         let (targets, labels, first_query) = (self.counts.candidates as u32, self.label_rows(), self.first_query());
         let params = gather::Params { rows: targets, dim };

@@ -93,6 +93,11 @@ impl Program<'_> {
         (1.0 / (self.shape.dim as f64).sqrt()) as f32
     }
 
+    /// What scores are multiplied with in the losses.
+    fn loss_scale(&self) -> f32 {
+        (1.0 / (self.shape.dim as f64).sqrt() / self.hyper.temperature) as f32
+    }
+
     fn stride(&self) -> u32 {
         self.layout.len as u32
     }
