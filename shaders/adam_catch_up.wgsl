@@ -1,22 +1,32 @@
-// The updates that dense Adam (see adam.wgsl) gives rows without a gradient: g = 0 in steps updated + 1 .. step; after
-// LONGEST of them nothing moves any more but the moments, which are given the rest at once.
+// working[r] = row item_r of the table and of both moments, with the updates that dense Adam (see adam.wgsl) gives rows
+// without a gradient: g = 0 in steps updated + 1 .. step; after LONGEST of them nothing moves any more but the moments,
+// which are given the rest at once
 //
-// One invocation an element. Parameters: kernels::adam_catch_up::Params.
+// `main`: one invocation an element. `serial`: one invocation sixteen elements of a row.
+// Parameters: kernels::adam_catch_up::Params.
 
 struct Params {
+    first: u32,
     rows: u32,
     dim: u32,
+    base: u32,
+    plane: u32,
     step: u32,
     steps: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> items: array<u32>; // [rows]
+@group(0) @binding(1) var<storage, read> items: array<u32>; // those of the call are first .. first + rows
 @group(0) @binding(2) var<storage, read> rates: array<f32>; // rate and correction of step 1, 2, ...: [steps, 2]
-@group(0) @binding(3) var<storage, read> updated: array<u32>; // last step of each row, [items]
-@group(0) @binding(4) var<storage, read_write> table: array<f32>; // [items, dim]
-@group(0) @binding(5) var<storage, read_write> first_moment: array<f32>; // [items, dim]
-@group(0) @binding(6) var<storage, read_write> second_moment: array<f32>; // [items, dim]
+@group(0) @binding(3) var<storage, read> updated: array<u32>; // last step of each row, [items of the chunk]
+@group(0) @binding(4) var<storage, read> table: array<f32>; // [items of the chunk, dim]
+@group(0) @binding(4) var<storage, read> table4: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> first_moment: array<f32>; // [items of the chunk, dim]
+@group(0) @binding(5) var<storage, read> first_moment4: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> second_moment: array<f32>; // [items of the chunk, dim]
+@group(0) @binding(6) var<storage, read> second_moment4: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> working: array<f32>; // table, first and second moment: [3, plane]
+@group(0) @binding(7) var<storage, read_write> working4: array<vec4<f32>>;
 
 // Adam's constants and update, the same in all its kernels.
 const BETA1 = 0.9;
@@ -35,27 +45,83 @@ fn main(
     if element >= params.rows * params.dim {
         return;
     }
-    let item = items[element / params.dim];
+    let item = items[params.first + element / params.dim] - params.base;
     let e = item * params.dim + element % params.dim;
     var m = first_moment[e];
     var v = second_moment[e];
     var h = table[e];
-    if v == 0.0 {
-        return; // never had a gradient
+    // Without a second moment it never had a gradient.
+    if v > 0.0 {
+        let end = min(params.step, updated[item] + LONGEST);
+        for (var step = updated[item] + 1u; step <= end; step++) {
+            let at = 2u * (min(step, params.steps) - 1u);
+            m = BETA1 * m;
+            v = BETA2 * v;
+            h -= rates[at] * m / (sqrt(v) * rates[at + 1u] + EPSILON);
+        }
+        if end < params.step {
+            let rest = f32(params.step - end);
+            m *= pow(BETA1, rest);
+            v *= pow(BETA2, rest);
+        }
     }
-    let end = min(params.step, updated[item] + LONGEST);
-    for (var step = updated[item] + 1u; step <= end; step++) {
-        let at = 2u * (min(step, params.steps) - 1u);
-        m = BETA1 * m;
-        v = BETA2 * v;
-        h -= rates[at] * m / (sqrt(v) * rates[at + 1u] + EPSILON);
+    let to = params.first * params.dim + element;
+    working[to] = h;
+    working[params.plane + to] = m;
+    working[2u * params.plane + to] = v;
+}
+
+const OWN = 4u; // vectors of an invocation of `serial`
+
+@compute @workgroup_size(8)
+fn serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let vectors = params.dim / 4u;
+    let parts = (vectors + OWN - 1u) / OWN; // of a row
+    let at = (group.x + group.y * groups.x) * 8u + lane;
+    if at >= params.rows * parts {
+        return;
     }
-    if end < params.step {
-        let rest = f32(params.step - end);
-        m *= pow(BETA1, rest);
-        v *= pow(BETA2, rest);
+    let row = params.first + at / parts;
+    let part = at % parts * OWN;
+    let item = items[row] - params.base;
+    var h: array<vec4<f32>, OWN>;
+    var m: array<vec4<f32>, OWN>;
+    var v: array<vec4<f32>, OWN>;
+    var any = vec4<f32>(0.0);
+    for (var c = 0u; c < OWN; c++) {
+        // A vector past the row's end is the last one, and not written.
+        let e = item * vectors + min(part + c, vectors - 1u);
+        h[c] = table4[e];
+        m[c] = first_moment4[e];
+        v[c] = second_moment4[e];
+        any += v[c];
     }
-    first_moment[e] = m;
-    second_moment[e] = v;
-    table[e] = h;
+    let updated_at = updated[item];
+    let moves = dot(any, vec4<f32>(1.0)) > 0.0;
+    let end = select(updated_at, min(params.step, updated_at + LONGEST), moves);
+    for (var step = updated_at + 1u; step <= end; step++) {
+        let rate_at = 2u * (min(step, params.steps) - 1u);
+        let rate = rates[rate_at];
+        let correction = rates[rate_at + 1u];
+        for (var c = 0u; c < OWN; c++) {
+            m[c] = BETA1 * m[c];
+            v[c] = BETA2 * v[c];
+            h[c] -= rate * m[c] / (sqrt(v[c]) * correction + EPSILON);
+        }
+    }
+    let rest = select(0.0, f32(params.step - end), moves);
+    let first_rest = select(1.0, pow(BETA1, rest), rest > 0.0);
+    let second_rest = select(1.0, pow(BETA2, rest), rest > 0.0);
+    for (var c = 0u; c < OWN; c++) {
+        if part + c < vectors {
+            let to = row * vectors + part + c;
+            working4[to] = h[c];
+            working4[params.plane / 4u + to] = m[c] * first_rest;
+            working4[params.plane / 2u + to] = v[c] * second_rest;
+        }
+    }
 }

@@ -494,6 +494,9 @@ impl Engine for Failing {
     fn allocate(&mut self, name: &str, len: usize) -> Result<BufferId> {
         self.engine.allocate(name, len)
     }
+    fn longest_buffer(&self) -> usize {
+        self.engine.longest_buffer()
+    }
     fn allocated(&self) -> usize {
         self.engine.allocated()
     }

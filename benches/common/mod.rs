@@ -77,6 +77,10 @@ impl Engine for Shared {
         self.engine.borrow_mut().allocate(name, len)
     }
 
+    fn longest_buffer(&self) -> usize {
+        self.engine.borrow().longest_buffer()
+    }
+
     fn allocated(&self) -> usize {
         self.engine.borrow().allocated()
     }

@@ -58,6 +58,11 @@ impl Engine for CpuEngine {
         Ok(BufferId(self.buffers.len() - 1))
     }
 
+    fn longest_buffer(&self) -> usize {
+        // Kernels index with 32 bits.
+        u32::MAX as usize
+    }
+
     fn allocated(&self) -> usize {
         self.buffers.iter().map(Vec::len).sum()
     }

@@ -299,8 +299,7 @@ impl Engine for GpuEngine {
         self.check()?;
         let len = len.max(1);
         let bytes = (len as u64).saturating_mul(4);
-        let limits = self.device.limits();
-        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let limit = 4 * self.longest_buffer() as u64;
         let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
         if bytes > limit {
             return Err(Error::Adapter(format!(
@@ -324,6 +323,13 @@ impl Engine for GpuEngine {
         }
         self.buffers.push(Allocation { buffer, len });
         Ok(BufferId(self.buffers.len() - 1))
+    }
+
+    fn longest_buffer(&self) -> usize {
+        let limits = self.device.limits();
+        let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        // Kernels index with 32 bits.
+        (bytes / 4).min(u64::from(u32::MAX)) as usize
     }
 
     fn allocated(&self) -> usize {

@@ -46,6 +46,9 @@ pub trait Engine {
     /// size and the limit.
     fn allocate(&mut self, name: &str, len: usize) -> Result<BufferId>;
 
+    /// The most elements that a buffer may have, as kernels can bind and index it.
+    fn longest_buffer(&self) -> usize;
+
     /// Elements of all buffers together.
     fn allocated(&self) -> usize;
 

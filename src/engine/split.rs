@@ -137,6 +137,10 @@ impl Engine for SplitEngine {
         Ok(id)
     }
 
+    fn longest_buffer(&self) -> usize {
+        self.gpu.longest_buffer()
+    }
+
     fn allocated(&self) -> usize {
         self.gpu.allocated()
     }

@@ -1,5 +1,6 @@
-//! Gives item rows the updates by momentum alone that dense Adam would have given them since their last step: exactly
-//! those, one after the other, so that a step's cost follows its batch and the result does not show it.
+//! Takes item rows to where a step works on them, with the updates by momentum alone that dense Adam would have given them
+//! since their last step: exactly those, one after the other, so that a step's cost follows its batch and the result does
+//! not show it.
 //!
 //! Only the first [`LONGEST`] of them are made: by then the first moment is 2e-12 of what it was, and the rest moves no
 //! parameter by a unit in the last place. The moments are given the rest at once.
@@ -7,40 +8,51 @@
 use multiversion::multiversion;
 
 use super::adam::{BETA1, BETA2, update};
-use super::adam_rows::rows_of;
 use super::{Real, fold, parallel};
 
 /// Updates of a row that are made one by one.
 pub const LONGEST: u32 = 256;
 
 kernel! {
-    /// One invocation an element. `mark_updated` follows, as every element of a row reads the row's mark.
+    /// `main`: one invocation an element. `serial`: one invocation sixteen elements of a row. The table stays as it is
+    /// until `adam_rows` or `store_rows`.
     "adam_catch_up"
     params {
-        /// Rows to bring up to date.
+        /// The first of `items` that the call is for, and how many.
+        first: u32,
         rows: u32,
         dim: u32,
+        /// The chunk's first item.
+        base: u32,
+        /// Elements from one part of `working` to the next.
+        plane: u32,
         /// The last step that was taken.
         step: u32,
         /// Rows of `rates`.
         steps: u32,
     }
     bindings {
-        /// `[rows]`, ascending
+        /// Those of the call are in the chunk
         items: read u32,
         /// rate and correction (see `adam`) of steps 1, 2, ...; the last one stands for all later: `[steps, 2]`
         rates: read f32,
-        /// The last step each row was updated for, `[items]`
+        /// The last step each row was updated for, `[items of the chunk]`
         updated: read u32,
-        /// `[items, dim]`
-        table: write f32,
-        /// `[items, dim]`
-        first_moment: write f32,
-        /// `[items, dim]`
-        second_moment: write f32,
+        /// `[items of the chunk, dim]`
+        table: read f32,
+        /// `[items of the chunk, dim]`
+        first_moment: read f32,
+        /// `[items of the chunk, dim]`
+        second_moment: read f32,
+        /// Rows of the table, of the first and of the second moment: `[3, plane]`
+        working: write f32,
     }
     work |_s| [10.0 * rows * dim, rows * (6.0 * dim + 2.0)]
-    groups |p| fold((p.rows * p.dim).div_ceil(256))
+    groups |p| fold((p.rows * p.dim).div_ceil(256));
+    serial |p| {
+        let whole = p.dim.is_multiple_of(4) && p.plane.is_multiple_of(4);
+        whole.then(|| fold((p.rows * p.dim.div_ceil(16)).div_ceil(8)))
+    }
 }
 
 #[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
@@ -49,19 +61,28 @@ pub fn twin<R: Real>(
     items: &[u32],
     rates: &[R],
     updated: &[u32],
-    table: &mut [R],
-    first_moment: &mut [R],
-    second_moment: &mut [R],
+    table: &[R],
+    first_moment: &[R],
+    second_moment: &[R],
+    working: &mut [R],
 ) {
     let dim = p.dim as usize;
-    let items = &items[..p.rows as usize];
-    let mut rows = rows_of(items, dim, table, first_moment, second_moment);
-    parallel::chunks(&mut rows, 1, parallel::ROWS, |first, rows| {
-        for (i, (h, m, v)) in rows.iter_mut().enumerate() {
-            let from = updated[items[first + i] as usize];
+    let items = &items[p.first as usize..][..p.rows as usize];
+    let (h, moments) = working.split_at_mut(p.plane as usize);
+    let (m, v) = moments.split_at_mut(p.plane as usize);
+    let own = p.first as usize * dim..(p.first + p.rows) as usize * dim;
+    let moments = m[own.clone()].chunks_mut(dim).zip(v[own.clone()].chunks_mut(dim));
+    let mut rows: Vec<_> = h[own].chunks_mut(dim).zip(moments).zip(items).collect();
+    parallel::chunks(&mut rows, 1, parallel::ROWS, |_, rows| {
+        for ((h, (m, v)), item) in rows {
+            let item = (**item - p.base) as usize;
+            let at = item * dim..(item + 1) * dim;
+            h.copy_from_slice(&table[at.clone()]);
+            m.copy_from_slice(&first_moment[at.clone()]);
+            v.copy_from_slice(&second_moment[at]);
             // A row that never had a gradient has nothing to be given.
-            if from < p.step && v.iter().any(|v| *v != R::zero()) {
-                catch_up(p, from, rates, (h, m, v));
+            if updated[item] < p.step && v.iter().any(|v| *v != R::zero()) {
+                catch_up(p, updated[item], rates, (h, m, v));
             }
         }
     });

@@ -6,7 +6,7 @@ use super::dropout::Dropout;
 use super::{Real, fold, math, parallel};
 
 kernel! {
-    /// One invocation an element of the compact gradient.
+    /// `main`: one invocation an element of the compact gradient. `serial`: one invocation sixteen elements of a row.
     "embed_backward"
     params {
         /// Distinct rows.
@@ -23,8 +23,6 @@ kernel! {
         l2: f32,
     }
     bindings {
-        /// Item of each distinct row, `[rows]`
-        items: read u32,
         /// `[rows + 1]`
         starts: read u32,
         /// `[tokens + candidates]`
@@ -33,19 +31,18 @@ kernel! {
         dx: read f32,
         /// Gradient of the candidates' rows, `[candidates, dim]`
         dcandidates: read f32,
-        /// H, `[items, dim]`
+        /// The distinct rows of H, `[rows, dim]`
         table: read f32,
         /// `[rows, dim]`
         gradient: write f32,
     }
-    work |_s| [2.0 * tokens * dim, (tokens + 2.0 * rows) * dim + tokens + 2.0 * rows]
-    groups |p| fold((p.rows * p.dim).div_ceil(256))
+    work |_s| [2.0 * tokens * dim, (tokens + 2.0 * rows) * dim + tokens + rows]
+    groups |p| fold((p.rows * p.dim).div_ceil(256));
+    serial |p| p.dim.is_multiple_of(4).then(|| fold((p.rows * p.dim.div_ceil(16)).div_ceil(8)))
 }
 
-#[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
 pub fn twin<R: Real>(
     p: &Params,
-    items: &[u32],
     starts: &[u32],
     sources: &[u32],
     dx: &[R],
@@ -55,21 +52,17 @@ pub fn twin<R: Real>(
 ) {
     let dim = p.dim as usize;
     parallel::chunks(&mut gradient[..p.rows as usize * dim], dim, parallel::ROWS, |first, rows| {
-        decay(p, &items[first..], table, rows);
+        decay(p, &table[first * dim..][..rows.len()], rows);
         add_sources(p, &starts[first..], sources, dx, dcandidates, rows);
     });
 }
 
 /// The squares' part.
 #[multiversion(targets = "simd")]
-fn decay<R: Real>(p: &Params, items: &[u32], table: &[R], rows: &mut [R]) {
-    let dim = p.dim as usize;
+fn decay<R: Real>(p: &Params, table: &[R], rows: &mut [R]) {
     let factor = R::of(2.0 * p.l2);
-    for (row, &item) in rows.chunks_exact_mut(dim).zip(items) {
-        let h = &table[item as usize * dim..][..dim];
-        for d in 0..dim {
-            row[d] = factor * h[d];
-        }
+    for (row, &h) in rows.iter_mut().zip(table) {
+        *row = factor * h;
     }
 }
 

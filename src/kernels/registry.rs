@@ -32,7 +32,6 @@ kernels!(
     layer_norm_backward,
     linear,
     linear_backward,
-    mark_updated,
     place,
     place_backward,
     position_backward,
@@ -40,6 +39,7 @@ kernels!(
     prototype_softmax,
     prototype_softmax_backward,
     select_confident,
+    store_rows,
     sum_slices,
 );
 

@@ -34,6 +34,28 @@ pub struct BlockBuffers {
     pub out: Region,
 }
 
+/// A part of the item table and of Adam's state of it, as large as a binding may be: the table may be larger.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk {
+    /// The first item.
+    pub first: u32,
+    pub items: u32,
+    pub table: Region,
+    pub first_moment: Region,
+    pub second_moment: Region,
+    /// the step that each row is up to date with
+    pub updated: Region,
+}
+
+/// A run of the item rows in use that lies in one chunk.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChunkRows {
+    pub chunk: usize,
+    /// The first of the rows in use, and how many.
+    pub first: u32,
+    pub rows: u32,
+}
+
 macro_rules! buffers {
     ($($(#[$meta:meta])* $name:ident: $len:expr),* $(,)?) => {
         /// Every buffer as a region of its whole. Lengths are for the largest batch.
@@ -44,6 +66,10 @@ macro_rules! buffers {
             pub phi: Region,
             pub dtarget: Region,
             pub dphi: Region,
+            /// Of `working`, the rows of the item table.
+            pub working_table: Region,
+            /// The item table, in order.
+            pub chunks: Vec<Chunk>,
             pub blocks: Vec<BlockBuffers>,
             names: BTreeMap<String, Region>,
         }
@@ -82,9 +108,11 @@ macro_rules! buffers {
                     len: sizes.sequences * sizes.intentions * sizes.dim,
                     ..region
                 });
+                let working_table = head(names["working"], sizes.plane());
+                let chunks = chunks(engine, shape)?;
                 names.extend([("target", target), ("phi", phi), ("dtarget", dtarget), ("dphi", dphi)]
                     .map(|(name, region)| (name.to_owned(), region)));
-                Ok(Buffers { $($name,)* target, phi, dtarget, dphi, blocks, names })
+                Ok(Buffers { $($name,)* target, phi, dtarget, dphi, working_table, chunks, blocks, names })
             }
         }
     };
@@ -135,9 +163,15 @@ impl Sizes {
         Sizes { items, dim, intentions, length, shared, tokens, sequences, examples, candidates, scores }
     }
 
-    /// Rows of the item table that a batch can use.
+    /// Rows of the item table that can be in use at a time: all that a batch can have, and enough of them that a pass over
+    /// the whole table has few turns.
     fn rows(&self) -> usize {
-        (self.tokens + self.candidates).min(self.items)
+        (self.tokens + self.candidates).max(1 << 14).next_multiple_of(Region::ALIGNMENT).min(self.items)
+    }
+
+    /// Elements from one part of `working` to the next.
+    fn plane(&self) -> usize {
+        (self.rows() * self.dim).next_multiple_of(Region::ALIGNMENT)
     }
 
     /// Row of `compared` where phi begins.
@@ -148,11 +182,8 @@ impl Sizes {
 
 buffers! {
     // Parameters and Adam's state.
-    item_table: |s: &Sizes| s.items * s.dim,
-    item_first_moment: |s: &Sizes| s.items * s.dim,
-    item_second_moment: |s: &Sizes| s.items * s.dim,
-    /// the step that each item row is up to date with
-    item_updated: |s: &Sizes| s.items,
+    /// the item rows in use and both their moments
+    working: |s: &Sizes| 3 * s.plane(),
     item_gradient: |s: &Sizes| s.rows() * s.dim,
     shared: |s: &Sizes| s.shared,
     shared_first_moment: |s: &Sizes| s.shared,
@@ -160,12 +191,15 @@ buffers! {
     shared_gradient: |s: &Sizes| SLICES * s.shared,
     rates: |_: &Sizes| RATES * 2,
     // The batch.
-    items: |s: &Sizes| s.tokens,
+    /// which of the rows in use each token is
+    token_rows: |s: &Sizes| s.tokens,
     positions: |s: &Sizes| s.tokens,
     owners: |s: &Sizes| s.tokens,
     offsets: |s: &Sizes| s.sequences + 1,
-    targets: |s: &Sizes| s.candidates,
+    /// which of the rows in use each target is
+    target_rows: |s: &Sizes| s.candidates,
     target_offsets: |s: &Sizes| s.examples + 1,
+    /// items of the rows in use, ascending
     rows: |s: &Sizes| s.rows(),
     row_starts: |s: &Sizes| s.rows() + 1,
     row_sources: |s: &Sizes| s.tokens + s.candidates,
@@ -233,6 +267,23 @@ buffers! {
 }
 
 impl Buffers {
+    /// Elements from one part of `working` to the next.
+    pub fn plane(&self) -> usize {
+        self.working_table.len
+    }
+
+    /// How these items (ascending) lie in the chunks.
+    pub fn chunk_rows(&self, items: &[u32]) -> Vec<ChunkRows> {
+        let mut first = 0;
+        let runs = self.chunks.iter().enumerate().map(|(chunk, Chunk { first: base, items: len, .. })| {
+            let end = items.partition_point(|item| *item < base + len);
+            let run = ChunkRows { chunk, first: first as u32, rows: (end - first) as u32 };
+            first = end;
+            run
+        });
+        runs.filter(|run| run.rows > 0).collect()
+    }
+
     /// The buffer of this name, whole.
     pub fn named(&self, name: &str) -> Option<Region> {
         self.names.get(name).copied()
@@ -252,6 +303,29 @@ impl Buffers {
 /// Row of `compared` where phi begins, behind the most targets of a batch: a region may begin there, whatever D is.
 pub fn first_query(candidates: usize) -> usize {
     candidates.next_multiple_of(Region::ALIGNMENT)
+}
+
+/// The item table in as few chunks as the engine's buffers allow, of equal length but for the last.
+fn chunks(engine: &mut dyn Engine, shape: Shape) -> Result<Vec<Chunk>> {
+    let Shape { items, dim, .. } = shape;
+    let most = (engine.longest_buffer() / Region::ALIGNMENT * Region::ALIGNMENT / dim).max(1);
+    let each = items.div_ceil(items.div_ceil(most));
+    (0..items)
+        .step_by(each)
+        .enumerate()
+        .map(|(n, first)| {
+            let rows = each.min(items - first);
+            let mut make = |name: &str, len: usize| allocate(engine, &format!("items.{n}.{name}"), len);
+            Ok(Chunk {
+                first: first as u32,
+                items: rows as u32,
+                table: make("table", rows * dim)?,
+                first_moment: make("first_moment", rows * dim)?,
+                second_moment: make("second_moment", rows * dim)?,
+                updated: make("updated", rows)?,
+            })
+        })
+        .collect()
 }
 
 /// The first `len` elements of a region.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::data::batch::{Batch, Packed};
+use crate::data::batch::{Batch, Packed, Segments};
 use crate::engine::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
 use crate::kernels::select_confident::SLOT;
@@ -17,7 +17,7 @@ mod shape;
 pub use parameters::{ITEM_TABLE, initial_parameters, parameter_shapes};
 pub use shape::{AdamState, Hyper, Shape, StepLosses, Tensor, Tensors, Variant};
 
-use buffers::{Buffers, Capacity, RATES, RING, SLICES, head};
+use buffers::{Buffers, Capacity, Chunk, ChunkRows, RATES, RING, SLICES, head};
 use parameters::Layout;
 use program::{Counts, Program, adam_rates};
 
@@ -36,6 +36,32 @@ pub struct Model {
     /// Whether every item row is up to date with `step`.
     caught_up: bool,
     losses: Losses,
+}
+
+/// What there is of every parameter.
+#[derive(Clone, Copy)]
+enum Part {
+    Parameters,
+    FirstMoment,
+    SecondMoment,
+}
+
+impl Part {
+    fn of_chunk(self, chunk: &Chunk) -> Region {
+        match self {
+            Part::Parameters => chunk.table,
+            Part::FirstMoment => chunk.first_moment,
+            Part::SecondMoment => chunk.second_moment,
+        }
+    }
+
+    fn shared(self, buffers: &Buffers) -> Region {
+        match self {
+            Part::Parameters => buffers.shared,
+            Part::FirstMoment => buffers.shared_first_moment,
+            Part::SecondMoment => buffers.shared_second_moment,
+        }
+    }
 }
 
 /// Steps whose losses lie on the device or are on their way.
@@ -93,13 +119,13 @@ impl Model {
     pub fn set_parameters(&mut self, parameters: &Tensors) -> Result<()> {
         // What an item row is yet to be given by momentum belongs to the old parameters.
         self.catch_up()?;
-        self.write_tensors(parameters, [self.buffers.item_table, self.buffers.shared])
+        self.write_tensors(parameters, Part::Parameters)
     }
 
     /// The parameters after all steps so far (waits for them).
     pub fn parameters(&mut self) -> Result<Tensors> {
         self.catch_up()?;
-        self.read_tensors([self.buffers.item_table, self.buffers.shared])
+        self.read_tensors(Part::Parameters)
     }
 
     /// Goes on from what [`state`](Model::state) gave.
@@ -111,11 +137,13 @@ impl Model {
         if adam.updated.len() != items || adam.updated.iter().any(|&step| u64::from(step) > adam.step) {
             return Err(Error::Data(format!("Adam's state is not one of {items} items after {} steps", adam.step)));
         }
-        let [table, first, second] = self.state_regions();
-        self.write_tensors(parameters, table)?;
-        self.write_tensors(&adam.first_moment, first)?;
-        self.write_tensors(&adam.second_moment, second)?;
-        self.engine.write(self.buffers.item_updated, &adam.updated)?;
+        self.write_tensors(parameters, Part::Parameters)?;
+        self.write_tensors(&adam.first_moment, Part::FirstMoment)?;
+        self.write_tensors(&adam.second_moment, Part::SecondMoment)?;
+        for chunk in &self.buffers.chunks {
+            let updated = &adam.updated[chunk.first as usize..][..chunk.items as usize];
+            self.engine.write(chunk.updated, updated)?;
+        }
         self.step = adam.step;
         self.caught_up = false;
         Ok(())
@@ -128,25 +156,18 @@ impl Model {
     /// # Errors
     /// Where the device fails.
     pub fn state(&mut self) -> Result<(Tensors, AdamState)> {
-        let [table, first, second] = self.state_regions();
-        let parameters = self.read_tensors(table)?;
+        let parameters = self.read_tensors(Part::Parameters)?;
+        let mut updated = Vec::with_capacity(self.shape.items);
+        for chunk in &self.buffers.chunks {
+            updated.extend(self.engine.read(head(chunk.updated, chunk.items as usize))?);
+        }
         let adam = AdamState {
             step: self.step,
-            updated: self.engine.read(head(self.buffers.item_updated, self.shape.items))?,
-            first_moment: self.read_tensors(first)?,
-            second_moment: self.read_tensors(second)?,
+            updated,
+            first_moment: self.read_tensors(Part::FirstMoment)?,
+            second_moment: self.read_tensors(Part::SecondMoment)?,
         };
         Ok((parameters, adam))
-    }
-
-    /// Parameters and both moments: the item table's, then the others'.
-    fn state_regions(&self) -> [[Region; 2]; 3] {
-        let b = &self.buffers;
-        [
-            [b.item_table, b.shared],
-            [b.item_first_moment, b.shared_first_moment],
-            [b.item_second_moment, b.shared_second_moment],
-        ]
     }
 
     /// One training step; returns before it is done where the engine allows that.
@@ -257,7 +278,8 @@ impl Model {
             )));
         }
         let step = self.step + 1;
-        let mut program = self.begin(counts, Some(step));
+        let rows = self.buffers.chunk_rows(&batch.rows);
+        let mut program = self.begin(counts, &rows, Some(step));
         program.catch_up(self.step);
         program.encode();
         program.intend();
@@ -267,9 +289,9 @@ impl Model {
         Ok(program.calls)
     }
 
-    fn begin(&self, counts: Counts, step: Option<u64>) -> Program<'_> {
+    fn begin<'a>(&'a self, counts: Counts, rows: &'a [ChunkRows], step: Option<u64>) -> Program<'a> {
         let Model { shape, hyper, layout, buffers, .. } = self;
-        Program { shape: *shape, hyper, layout, buffers, counts, step, calls: Vec::new() }
+        Program { shape: *shape, hyper, layout, buffers, counts, rows, step, calls: Vec::new() }
     }
 
     fn fits(&self, counts: Counts) -> Result<()> {
@@ -283,18 +305,27 @@ impl Model {
         Ok(())
     }
 
-    fn write_sequences(&mut self, sequences: &Packed) -> Result<()> {
+    /// `rows`: which of the rows in use each token is.
+    fn write_sequences(&mut self, sequences: &Packed, rows: &[u32]) -> Result<()> {
         let b = &self.buffers;
-        self.engine.write(b.items, &sequences.items)?;
+        self.engine.write(b.token_rows, rows)?;
         self.engine.write(b.positions, &sequences.positions)?;
         self.engine.write(b.owners, &sequences.owners)?;
         self.engine.write(b.offsets, &sequences.offsets)
     }
 
     fn write_batch(&mut self, batch: &Batch) -> Result<()> {
-        self.write_sequences(&batch.sequences)?;
+        let Segments { starts, sources } = &batch.row_sources;
+        let mut row_of = vec![0; sources.len()];
+        for (row, range) in (0u32..).zip(starts.windows(2)) {
+            for source in &sources[range[0] as usize..range[1] as usize] {
+                row_of[*source as usize] = row;
+            }
+        }
+        let (tokens, targets) = row_of.split_at(batch.sequences.tokens());
+        self.write_sequences(&batch.sequences, tokens)?;
         let b = &self.buffers;
-        self.engine.write(b.targets, &batch.targets)?;
+        self.engine.write(b.target_rows, targets)?;
         self.engine.write(b.target_offsets, &batch.target_offsets)?;
         self.engine.write(b.rows, &batch.rows)?;
         self.engine.write(b.row_starts, &batch.row_sources.starts)?;
@@ -312,9 +343,10 @@ impl Model {
         for first in (0..items).step_by(rows.len) {
             let chunk: Vec<u32> = (first as u32..items.min(first + rows.len) as u32).collect();
             self.engine.write(rows, &chunk)?;
-            let mut program = self.begin(Counts { rows: chunk.len(), ..Counts::default() }, None);
+            let parts = self.buffers.chunk_rows(&chunk);
+            let mut program = self.begin(Counts { rows: chunk.len(), ..Counts::default() }, &parts, None);
             program.catch_up(self.step);
-            program.mark_updated(self.step);
+            program.store(self.step);
             let calls = program.calls;
             self.engine.run("catch up", &calls)?;
         }
@@ -336,7 +368,7 @@ impl Model {
         Ok(())
     }
 
-    fn write_tensors(&mut self, tensors: &Tensors, [table, shared]: [Region; 2]) -> Result<()> {
+    fn write_tensors(&mut self, tensors: &Tensors, part: Part) -> Result<()> {
         let shapes = parameter_shapes(self.shape);
         for (name, shape) in &shapes {
             let tensor = tensors.get(name).ok_or_else(|| Error::Data(format!("the parameter {name} is missing")))?;
@@ -348,14 +380,22 @@ impl Model {
         if let Some(name) = tensors.keys().find(|name| !shapes.iter().any(|(known, _)| known == *name)) {
             return Err(Error::Data(format!("this model has no parameter {name}")));
         }
-        self.engine.write(table, bytemuck::cast_slice(&tensors[ITEM_TABLE].data))?;
-        self.engine.write(shared, bytemuck::cast_slice(&self.layout.join(tensors)))
+        let table = &tensors[ITEM_TABLE].data;
+        for chunk in &self.buffers.chunks {
+            let rows = &table[chunk.first as usize * self.shape.dim..][..chunk.items as usize * self.shape.dim];
+            self.engine.write(part.of_chunk(chunk), bytemuck::cast_slice(rows))?;
+        }
+        self.engine.write(part.shared(&self.buffers), bytemuck::cast_slice(&self.layout.join(tensors)))
     }
 
-    fn read_tensors(&mut self, [table, shared]: [Region; 2]) -> Result<Tensors> {
+    fn read_tensors(&mut self, part: Part) -> Result<Tensors> {
         let Shape { items, dim, .. } = self.shape;
-        let mut tensors = self.layout.split(bytemuck::cast_slice(&self.engine.read(shared)?));
-        let data = bytemuck::cast_slice(&self.engine.read(head(table, items * dim))?).to_vec();
+        let mut tensors = self.layout.split(bytemuck::cast_slice(&self.engine.read(part.shared(&self.buffers))?));
+        let mut data: Vec<f32> = Vec::with_capacity(items * dim);
+        for chunk in &self.buffers.chunks {
+            let rows = self.engine.read(head(part.of_chunk(chunk), chunk.items as usize * dim))?;
+            data.extend_from_slice(bytemuck::cast_slice(&rows));
+        }
         tensors.insert(ITEM_TABLE.to_owned(), Tensor { shape: vec![items, dim], data });
         Ok(tensors)
     }

@@ -25,16 +25,14 @@ impl Model {
         self.engine.run("represent", &calls)?;
         let (mut scores, mut intentions) = (vec![0.0; candidates.len()], vec![0; candidates.len()]);
         // As many columns at a time as the buffers hold.
-        let columns = (self.capacity.scores / n.max(1)).max(1);
+        let columns = (self.capacity.scores.min(self.buffers.rows.len) / n.max(1)).max(1);
         for first in (0..each).step_by(columns) {
             let width = columns.min(each - first);
             let block = || (0..n).map(move |s| s * each + first..s * each + first + width);
             let items: Vec<u32> = block().flat_map(|range| &candidates[range]).copied().collect();
             let b = &self.buffers;
-            let (items_at, scores_at, intentions_at) = (b.candidate_items, b.candidate_score, b.candidate_intention);
-            let call = self.score_call(n, width, [items_at, scores_at, intentions_at]);
-            self.engine.write(items_at, &items)?;
-            self.engine.run("score candidates", &[call])?;
+            let at @ [_, scores_at, intentions_at] = [b.candidate_items, b.candidate_score, b.candidate_intention];
+            self.score(n, &items, at)?;
             let (got, best) =
                 (self.engine.read(head(scores_at, n * width))?, self.engine.read(head(intentions_at, n * width))?);
             for (s, range) in block().enumerate() {
@@ -57,33 +55,48 @@ impl Model {
             let len = excluded.sources.len().next_power_of_two();
             self.known = allocate(&mut *self.engine, "known", len)?;
         }
-        let mut calls = self.represent(sequences)?;
+        let calls = self.represent(sequences)?;
+        self.engine.run("represent", &calls)?;
         let b = &self.buffers;
-        calls.push(self.score_call(n, 1, [b.truth, b.truth_score, b.truth_intention]));
-        let params = catalogue_rank::Params {
-            sequences: n as u32,
-            items: self.shape.items as u32,
-            dim: self.shape.dim as u32,
-            intentions: self.shape.intentions as u32,
-        };
-        calls.push(catalogue_rank::call(
-            params,
-            catalogue_rank::Bindings {
-                phi: b.phi,
-                table: b.item_table,
-                truth: b.truth,
-                truth_score: b.truth_score,
-                known_offsets: b.known_offsets,
-                known: self.known,
-                rank: b.rank,
-            },
-        ));
         let rank = head(b.rank, n);
-        self.engine.write(b.truth, truth)?;
-        self.engine.write(b.known_offsets, &excluded.starts)?;
-        self.engine.write(self.known, &excluded.sources)?;
-        self.engine.write(b.rank, &vec![0; n])?;
-        self.engine.run("rank in the catalogue", &calls)?;
+        let at = [b.truth, b.truth_score, b.truth_intention];
+        self.score(n, truth, at)?;
+        self.engine.write(rank, &vec![0; n])?;
+        // Each chunk with its own numbers for items.
+        for chunk in self.buffers.chunks.clone() {
+            let own = chunk.first..chunk.first + chunk.items;
+            let mut known = Segments { starts: vec![0], sources: Vec::new() };
+            for range in excluded.starts.windows(2) {
+                let items = excluded.sources[range[0] as usize..range[1] as usize].iter();
+                known.sources.extend(items.filter(|item| own.contains(item)).map(|item| item - chunk.first));
+                known.starts.push(known.sources.len() as u32);
+            }
+            // One that is not in the chunk is no item of it in its numbers either.
+            let truth: Vec<u32> = truth.iter().map(|item| item.wrapping_sub(chunk.first)).collect();
+            let params = catalogue_rank::Params {
+                sequences: n as u32,
+                items: chunk.items,
+                dim: self.shape.dim as u32,
+                intentions: self.shape.intentions as u32,
+            };
+            let b = &self.buffers;
+            let call = catalogue_rank::call(
+                params,
+                catalogue_rank::Bindings {
+                    phi: b.phi,
+                    table: chunk.table,
+                    truth: b.truth,
+                    truth_score: b.truth_score,
+                    known_offsets: b.known_offsets,
+                    known: self.known,
+                    rank: b.rank,
+                },
+            );
+            self.engine.write(b.truth, &truth)?;
+            self.engine.write(b.known_offsets, &known.starts)?;
+            self.engine.write(self.known, &known.sources)?;
+            self.engine.run("rank in the catalogue", &[call])?;
+        }
         self.engine.read(rank)
     }
 
@@ -101,7 +114,9 @@ impl Model {
     /// Writes sequences (all with the inputs' beta) to the device and gives the calls that encode them, then `more`.
     fn forward(&mut self, sequences: &Packed, more: impl FnOnce(&mut Program)) -> Result<Vec<Call>> {
         let n = sequences.sequences();
+        let (items, rows) = distinct(&sequences.items);
         let counts = Counts {
+            rows: items.len(),
             tokens: sequences.tokens(),
             pairs: sequences.pairs(),
             sequences: n,
@@ -110,8 +125,11 @@ impl Model {
         };
         self.fits(counts)?;
         self.catch_up()?;
-        self.write_sequences(sequences)?;
-        let mut program = self.begin(counts, None);
+        self.engine.write(self.buffers.rows, &items)?;
+        self.write_sequences(sequences, &rows)?;
+        let chunk_rows = self.buffers.chunk_rows(&items);
+        let mut program = self.begin(counts, &chunk_rows, None);
+        program.catch_up(self.step);
         program.encode();
         more(&mut program);
         Ok(program.calls)
@@ -121,14 +139,44 @@ impl Model {
         self.forward(sequences, |program| program.intend())
     }
 
-    fn score_call(&self, sequences: usize, candidates: usize, [items, scores, intention]: [Region; 3]) -> Call {
+    /// Scores as many of `items` for each of `sequences` sequences, by way of these buffers for items, scores and
+    /// intentions.
+    fn score(&mut self, sequences: usize, items: &[u32], [at, scores, intention]: [Region; 3]) -> Result<()> {
+        let mut calls = Vec::new();
+        let mut table = self.buffers.chunks[0].table;
+        let of_table = if self.buffers.chunks.len() == 1 {
+            items.to_vec()
+        } else {
+            // No binding holds the whole table, so its rows are brought together.
+            let (items, rows) = distinct(items);
+            self.engine.write(self.buffers.rows, &items)?;
+            let chunk_rows = self.buffers.chunk_rows(&items);
+            let mut program = self.begin(Counts { rows: items.len(), ..Counts::default() }, &chunk_rows, None);
+            program.catch_up(self.step);
+            calls = program.calls;
+            table = self.buffers.working_table;
+            rows
+        };
+        self.engine.write(at, &of_table)?;
         let params = candidate_scores::Params {
             sequences: sequences as u32,
-            candidates: candidates as u32,
+            candidates: (items.len() / sequences.max(1)) as u32,
             dim: self.shape.dim as u32,
             intentions: self.shape.intentions as u32,
         };
-        let (phi, table) = (self.buffers.phi, self.buffers.item_table);
-        candidate_scores::call(params, candidate_scores::Bindings { phi, items, table, scores, intention })
+        let phi = self.buffers.phi;
+        let bindings = candidate_scores::Bindings { phi, items: at, table, scores, intention };
+        calls.push(candidate_scores::call(params, bindings));
+        self.engine.run("score", &calls)
     }
+}
+
+/// The distinct items, ascending, and which of them each item is.
+fn distinct(items: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let mut rows = items.to_vec();
+    rows.sort_unstable();
+    rows.dedup();
+    // Every item is among them.
+    let row_of = items.iter().map(|item| rows.partition_point(|row| row < item) as u32).collect();
+    (rows, row_of)
 }

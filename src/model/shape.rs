@@ -151,8 +151,5 @@ pub(super) fn check(shape: Shape, hyper: &Hyper) -> Result<()> {
     if tokens.saturating_mul((3 * dim).max(length)) > most {
         return wrong(format!("batch {} with length {length} and dim {dim} is too large", hyper.batch));
     }
-    if items.saturating_mul(dim) > most {
-        return wrong(format!("{items} items with dim {dim} are too many: their product may be at most {most}"));
-    }
     Ok(())
 }

@@ -81,12 +81,20 @@ fn adam_rows() {
     for step in 1..=steps {
         let count = random.below(4);
         let rows = random.distinct(count, items);
-        catch_up(&rows, dim, step as u32 - 1, &all_rates, (&mut table, &mut m, &mut v, &mut updated));
+        let working = catch_up(&rows, dim, step as u32 - 1, &all_rates, (&table, &m, &v, &updated));
         let gradient = gradients(&mut random, rows.len() * dim);
         let (rate, correction) = rates(step);
-        let params =
-            adam_rows::Params { rows: rows.len() as u32, dim: dim as u32, step: step as u32, rate, correction };
-        adam_rows::twin(&params, &rows, &gradient, &mut table, &mut m, &mut v, &mut updated);
+        let params = adam_rows::Params {
+            first: 0,
+            rows: rows.len() as u32,
+            dim: dim as u32,
+            base: 0,
+            plane: (rows.len() * dim) as u32,
+            step: step as u32,
+            rate,
+            correction,
+        };
+        adam_rows::twin(&params, &rows, &gradient, &working, &mut table, &mut m, &mut v, &mut updated);
         for item in 0..items {
             let at = rows.binary_search(&(item as u32)).ok();
             for d in 0..dim {
@@ -98,7 +106,16 @@ fn adam_rows() {
         }
     }
     let every: Vec<u32> = (0..items as u32).collect();
-    catch_up(&every, dim, steps as u32, &all_rates, (&mut table, &mut m, &mut v, &mut updated));
+    let working = catch_up(&every, dim, steps as u32, &all_rates, (&table, &m, &v, &updated));
+    let params = store_rows::Params {
+        first: 0,
+        rows: items as u32,
+        dim: dim as u32,
+        base: 0,
+        plane: (items * dim) as u32,
+        step: steps as u32,
+    };
+    store_rows::twin(&params, &every, &working, &mut table, &mut m, &mut v, &mut updated);
     assert_eq!(updated, vec![steps as u32; items]);
     for (i, dense) in dense.iter().enumerate() {
         assert!((table[i] - dense.parameter).abs() <= ADAM_TOLERANCE, "element {i}: {}, dense {dense:?}", table[i]);
@@ -107,30 +124,41 @@ fn adam_rows() {
 }
 
 /// Table, both moments and the rows' marks.
-type Lazy<'a> = (&'a mut [f64], &'a mut [f64], &'a mut [f64], &'a mut [u32]);
+type Lazy<'a> = (&'a [f64], &'a [f64], &'a [f64], &'a [u32]);
 
-fn catch_up(rows: &[u32], dim: usize, step: u32, rates: &[f64], (table, m, v, updated): Lazy) {
-    let count = rows.len() as u32;
-    let params = adam_catch_up::Params { rows: count, dim: dim as u32, step, steps: rates.len() as u32 / 2 };
-    adam_catch_up::twin(&params, rows, rates, updated, table, m, v);
-    mark_updated::twin(&mark_updated::Params { rows: count, step }, rows, updated);
+/// Rows of the table and of both moments, up to date.
+fn catch_up(rows: &[u32], dim: usize, step: u32, rates: &[f64], (table, m, v, updated): Lazy) -> Vec<f64> {
+    let plane = rows.len() * dim;
+    let params = adam_catch_up::Params {
+        first: 0,
+        rows: rows.len() as u32,
+        dim: dim as u32,
+        base: 0,
+        plane: plane as u32,
+        step,
+        steps: rates.len() as u32 / 2,
+    };
+    let mut working = poison(3 * plane);
+    adam_catch_up::twin(&params, rows, rates, updated, table, m, v, &mut working);
+    working
+}
+
+/// One row of one element.
+fn catch_up_one(start: [f64; 3], from: u32, step: u32, rates: &[f64]) -> [f64; 3] {
+    let [table, m, v] = start.map(|value| [value]);
+    catch_up(&[0], 1, step, rates, (&table, &m, &v, &[from])).try_into().unwrap()
 }
 
 /// Steps past the table of rates take its last row.
 #[test]
 fn adam_catch_up() {
-    let update = |steps: u32, rates: &[f64]| {
-        let (mut table, mut m, mut v) = ([0.5], [0.3], [0.2]);
-        let params = adam_catch_up::Params { rows: 1, dim: 1, step: 9, steps };
-        adam_catch_up::twin(&params, &[0], rates, &[2], &mut table, &mut m, &mut v);
-        (table, m, v)
-    };
+    let update = |rates: &[f64]| catch_up_one([0.5, 0.3, 0.2], 2, 9, rates);
     let short = [0.1, 1.5, 0.2, 1.3, 0.3, 1.1, 0.4, 1.0];
     let mut long = short.to_vec();
     (4..9).for_each(|_| long.extend([0.4, 1.0]));
-    assert_eq!(update(4, &short), update(9, &long));
+    assert_eq!(update(&short), update(&long));
     let decay = 0.9f32 as f64;
-    assert!((update(4, &short).1[0] - 0.3 * decay.powi(7)).abs() <= 1e-15);
+    assert!((update(&short)[1] - 0.3 * decay.powi(7)).abs() <= 1e-15);
 }
 
 /// A row that no step used for long is where dense Adam has it, although only the first updates are made one by one.
@@ -140,14 +168,12 @@ fn a_row_catches_up_over_a_thousand_steps() {
     for behind in [1, 255, 256, 257, 1000] {
         let all_rates: Vec<f64> =
             (1..=1010).flat_map(|step| [f64::from(rates(step).0), f64::from(rates(step).1)]).collect();
-        let (mut table, mut m, mut v) = ([start.parameter], [start.m], [start.v]);
-        let params = adam_catch_up::Params { rows: 1, dim: 1, step: 1010, steps: 1010 };
-        adam_catch_up::twin(&params, &[0], &all_rates, &[1010 - behind], &mut table, &mut m, &mut v);
+        let [table, m, v] = catch_up_one([start.parameter, start.m, start.v], 1010 - behind, 1010, &all_rates);
         let mut dense = start;
         (1011 - behind as i32..=1010).for_each(|step| dense.step(step, 0.0));
-        assert!((table[0] - dense.parameter).abs() <= ADAM_TOLERANCE, "{behind} steps: {}, dense {dense:?}", table[0]);
+        assert!((table - dense.parameter).abs() <= ADAM_TOLERANCE, "{behind} steps: {table}, dense {dense:?}");
         // The constants are f32: 6e-8 each, to the power of up to 1000.
-        for (got, want) in [(m[0], dense.m), (v[0], dense.v)] {
+        for (got, want) in [(m, dense.m), (v, dense.v)] {
             assert!((got - want).abs() <= 1e-4 * want, "{behind} steps: {got}, dense {dense:?}");
         }
     }

@@ -161,7 +161,8 @@ fn embed() {
             drop_key: drop.key,
             l2,
         };
-        embed_backward::twin(&backward, &rows, &starts, &sources, &weights, &dcandidates, &table, &mut gradient);
+        let in_use: Vec<f64> = rows.iter().flat_map(|&i| &table[i as usize * dim..][..dim]).copied().collect();
+        embed_backward::twin(&backward, &starts, &sources, &weights, &dcandidates, &in_use, &mut gradient);
         let mut dense = vec![0.0; items * dim];
         for (&item, row) in rows.iter().zip(gradient.chunks_exact(dim)) {
             dense[item as usize * dim..][..dim].copy_from_slice(row);

@@ -59,25 +59,87 @@ fn adam() {
 }
 
 /// (rows, items, D): 256 elements a workgroup; and more than 256 workgroups.
-const ROWS: [(usize, usize, usize); 8] =
-    [(1021, 1050, 67), (1, 1, 1), (0, 3, 4), (85, 90, 3), (64, 64, 4), (257, 300, 1), (13, 40, 65), (3, 9, 256)];
+const ROWS: [(usize, usize, usize); 10] = [
+    (1021, 1050, 67),
+    (1, 1, 1),
+    (0, 3, 4),
+    (85, 90, 3),
+    (64, 64, 4),
+    (257, 300, 1),
+    (13, 40, 65),
+    (3, 9, 256),
+    (70, 80, 64),
+    (33, 40, 20),
+];
+
+/// A chunk of a table that begins at some item, and what a call does with rows of it that are not the first in use.
+struct Chunk {
+    base: u32,
+    first: usize,
+    plane: usize,
+    /// Rows of the chunk, as the chunk counts them.
+    own: Vec<u32>,
+    /// Items of all rows in use.
+    items: Vec<u32>,
+}
+
+impl Chunk {
+    fn new(random: &mut Random, rows: usize, items: usize, dim: usize) -> Self {
+        let (base, first) = (random.one_of(&[0, 1000]), random.one_of(&[0, 5]));
+        let behind = random.below(4);
+        let plane = (first + rows + behind) * dim + random.one_of(&[0, 3, 64]);
+        let own = random.distinct(rows, items);
+        // Rows before and behind are of other chunks, which the call must leave alone.
+        let mut all = vec![7; first];
+        all.extend(own.iter().map(|row| base + row));
+        all.extend(vec![2_000_000_000; behind]);
+        Chunk { base, first, plane, own, items: all }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = usize> {
+        self.own.iter().map(|&row| row as usize)
+    }
+
+    /// Where the rows lie in each of the three parts of `working`.
+    fn parts(&self, dim: usize) -> impl Iterator<Item = usize> {
+        let (first, end) = (self.first * dim, (self.first + self.own.len()) * dim);
+        (0..3).flat_map(move |part| part * self.plane + first..part * self.plane + end)
+    }
+
+    /// Rows in use, where they are worked on.
+    fn working(&self, random: &mut Random) -> Vec<f64> {
+        let State { parameter, first_moment, second_moment } = state(random, self.plane);
+        [parameter, first_moment, second_moment].concat()
+    }
+}
 
 #[test]
 fn adam_rows() {
     let mut random = Random::new();
     for (rows, items, dim) in ROWS {
-        let params = adam_rows::Params { rows: rows as u32, dim: dim as u32, step: 1234, rate: 0.01, correction: 1.5 };
-        let used = random.distinct(rows, items);
-        let own = || used.iter().map(|&row| row as usize);
-        let state = state(&mut random, items * dim);
+        let chunk = Chunk::new(&mut random, rows, items, dim);
+        let params = adam_rows::Params {
+            first: chunk.first as u32,
+            rows: rows as u32,
+            dim: dim as u32,
+            base: chunk.base,
+            plane: chunk.plane as u32,
+            step: 1234,
+            rate: 0.01,
+            correction: 1.5,
+        };
+        let State { parameter, first_moment, second_moment } = state(&mut random, items * dim);
         let axes = [("item", items), ("d", dim)];
         Case::new(&adam_rows::KERNEL, params)
-            .whole(&used)
-            .reals(&gradients(&mut random, rows * dim))
-            .writes(Output::new(&axes, PARAMETER).onto(state.parameter).rows(own(), dim))
-            .writes(Output::new(&axes, MOMENT).onto(state.first_moment).rows(own(), dim))
-            .writes(Output::new(&axes, MOMENT).onto(state.second_moment).rows(own(), dim))
-            .writes(Output::new(&[("item", items)], EXACT).onto_whole(random.indices(items, 1234)).rows(own(), 1))
+            .whole(&chunk.items)
+            .reals(&gradients(&mut random, chunk.items.len() * dim))
+            .reals(&chunk.working(&mut random))
+            .writes(Output::new(&axes, PARAMETER).onto(parameter).rows(chunk.rows(), dim))
+            .writes(Output::new(&axes, MOMENT).onto(first_moment).rows(chunk.rows(), dim))
+            .writes(Output::new(&axes, MOMENT).onto(second_moment).rows(chunk.rows(), dim))
+            .writes(
+                Output::new(&[("item", items)], EXACT).onto_whole(random.indices(items, 1234)).rows(chunk.rows(), 1),
+            )
             .check(&mut random);
     }
 }
@@ -89,7 +151,16 @@ fn adam_catch_up() {
         // Rows from 0 to 40 steps behind, and some around or past the most that are made one by one; rates of their own
         // for the first steps only.
         let (step, steps) = (600, 500);
-        let params = adam_catch_up::Params { rows: rows as u32, dim: dim as u32, step, steps };
+        let chunk = Chunk::new(&mut random, rows, items, dim);
+        let params = adam_catch_up::Params {
+            first: chunk.first as u32,
+            rows: rows as u32,
+            dim: dim as u32,
+            base: chunk.base,
+            plane: chunk.plane as u32,
+            step,
+            steps,
+        };
         let rates: Vec<f64> = (1..=steps)
             .flat_map(|t| [0.01 / (1.0 - 0.9f64.powi(t as i32)), 1.0 / (1.0 - 0.999f64.powi(t as i32)).sqrt()])
             .collect();
@@ -99,32 +170,46 @@ fn adam_catch_up() {
             .map(|_| if random.below(2) == 0 { random.one_of(&far) } else { random.below(41) as u32 })
             .collect();
         let updated: Vec<u32> = behind.iter().map(|behind| step - behind).collect();
-        let used = random.distinct(rows, items);
-        let own = || used.iter().map(|&row| row as usize);
         let state = state(&mut random, items * dim);
-        let axes = [("item", items), ("d", dim)];
         // Decay alone: the same products in each engine, then a power, whose logarithm GPUs round.
         let moment = Tolerance { absolute: 1e-30, relative: 2e-5 };
+        let working = Output::new(&[("table or moment", 3), ("element", chunk.plane)], PARAMETER)
+            .but_rows(1..3, chunk.plane, moment)
+            .rows(chunk.parts(dim), 1);
         Case::new(&adam_catch_up::KERNEL, params)
-            .whole(&used)
+            .whole(&chunk.items)
             .reals(&rates)
             .whole(&updated)
-            .writes(Output::new(&axes, PARAMETER).onto(state.parameter).rows(own(), dim))
-            .writes(Output::new(&axes, moment).onto(state.first_moment).rows(own(), dim))
-            .writes(Output::new(&axes, moment).onto(state.second_moment).rows(own(), dim))
+            .reals(&state.parameter)
+            .reals(&state.first_moment)
+            .reals(&state.second_moment)
+            .writes(working)
             .check(&mut random);
     }
 }
 
 #[test]
-fn mark_updated() {
+fn store_rows() {
     let mut random = Random::new();
-    for (rows, items) in [(0, 3), (1, 1), (255, 300), (256, 256), (257, 1000), (66_000, 66_001)] {
-        let used = random.distinct(rows, items);
-        let marks = Output::new(&[("item", items)], EXACT).onto_whole(random.indices(items, 70));
-        Case::new(&mark_updated::KERNEL, mark_updated::Params { rows: rows as u32, step: 77 })
-            .whole(&used)
-            .writes(marks.rows(used.iter().map(|&row| row as usize), 1))
+    for (rows, items, dim) in ROWS.into_iter().chain([(66_000, 66_001, 1)]) {
+        let chunk = Chunk::new(&mut random, rows, items, dim);
+        let params = store_rows::Params {
+            first: chunk.first as u32,
+            rows: rows as u32,
+            dim: dim as u32,
+            base: chunk.base,
+            plane: chunk.plane as u32,
+            step: 77,
+        };
+        let State { parameter, first_moment, second_moment } = state(&mut random, items * dim);
+        let axes = [("item", items), ("d", dim)];
+        Case::new(&store_rows::KERNEL, params)
+            .whole(&chunk.items)
+            .reals(&chunk.working(&mut random))
+            .writes(Output::new(&axes, EXACT).onto(parameter).rows(chunk.rows(), dim))
+            .writes(Output::new(&axes, EXACT).onto(first_moment).rows(chunk.rows(), dim))
+            .writes(Output::new(&axes, EXACT).onto(second_moment).rows(chunk.rows(), dim))
+            .writes(Output::new(&[("item", items)], EXACT).onto_whole(random.indices(items, 70)).rows(chunk.rows(), 1))
             .check(&mut random);
     }
 }

@@ -164,12 +164,12 @@ folded!(
     layer_norm_backward,
     linear,
     linear_backward,
-    mark_updated,
     place,
     place_backward,
     position_backward,
     prototype_softmax,
     prototype_softmax_backward,
+    store_rows,
     sum_slices,
 );
 

@@ -181,19 +181,25 @@ fn adam_agrees_with_pytorch() {
         let compact: Vec<f32> =
             touched.iter().flat_map(|row| &gradient[*row as usize * dim..][..dim]).copied().collect();
         let [h, m, v] = &mut lazy;
-        let (rows, dim) = (touched.len() as u32, dim as u32);
-        let catch_up = adam_catch_up::Params { rows, dim, step: step - 1, steps: fixture.adam.steps as u32 };
-        adam_catch_up::twin(&catch_up, &touched, &rates, &updated, h, m, v);
-        let params = adam_rows::Params { rows, dim, step, rate, correction };
-        adam_rows::twin(&params, &touched, &compact, h, m, v, &mut updated);
+        let (rows, dim, plane) = (touched.len() as u32, dim as u32, compact.len() as u32);
+        let steps = fixture.adam.steps as u32;
+        let catch_up = adam_catch_up::Params { first: 0, rows, dim, base: 0, plane, step: step - 1, steps };
+        let mut working = vec![f32::NAN; 3 * compact.len()];
+        adam_catch_up::twin(&catch_up, &touched, &rates, &updated, h, m, v, &mut working);
+        let params = adam_rows::Params { first: 0, rows, dim, base: 0, plane, step, rate, correction };
+        adam_rows::twin(&params, &touched, &compact, &working, h, m, v, &mut updated);
     }
     let all: Vec<u32> = (0..rows as u32).collect();
     let steps = fixture.adam.steps as u32;
-    let [h, m, v] = &mut lazy;
-    let catch_up = adam_catch_up::Params { rows: rows as u32, dim: dim as u32, step: steps, steps };
-    adam_catch_up::twin(&catch_up, &all, &rates, &updated, h, m, v);
+    let [h, m, v] = &lazy;
+    let plane = (rows * dim) as u32;
+    let (rows, dim) = (rows as u32, dim as u32);
+    let catch_up = adam_catch_up::Params { first: 0, rows, dim, base: 0, plane, step: steps, steps };
+    let mut working = vec![f32::NAN; 3 * plane as usize];
+    adam_catch_up::twin(&catch_up, &all, &rates, &updated, h, m, v, &mut working);
     assert!(updated.iter().any(|&step| step < steps), "every row had a gradient in the last step");
-    for [h, m, v] in [&dense, &lazy] {
+    let lazy: Vec<_> = working.chunks_exact(plane as usize).map(<[f32]>::to_vec).collect();
+    for [h, m, v] in [&dense, &lazy.try_into().unwrap()] {
         near(&format!("param.{steps}"), h);
         near(&format!("first_moment.{steps}"), m);
         near(&format!("second_moment.{steps}"), v);

@@ -204,12 +204,11 @@ impl Program<'_> {
                 l2: self.hyper.l2 as f32,
             },
             embed_backward::Bindings {
-                items: b.rows,
                 starts: b.row_starts,
                 sources: b.row_sources,
                 dx: b.dstream,
                 dcandidates: b.dtarget,
-                table: b.item_table,
+                table: b.working_table,
                 gradient: b.item_gradient,
             },
         ));

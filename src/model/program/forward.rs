@@ -19,9 +19,9 @@ impl Program<'_> {
                 drop_key: dropout.key,
             },
             embed::Bindings {
-                items: b.items,
+                items: b.token_rows,
                 positions: b.positions,
-                table: b.item_table,
+                table: b.working_table,
                 position_table: self.parameters(self.layout.position_table),
                 x: b.embedded,
             },
@@ -139,7 +139,10 @@ impl Program<'_> {
         let (intentions, examples) = (self.intentions(), self.counts.inputs as u32);
         let (targets, labels, first_query) = (self.counts.candidates as u32, self.label_rows(), self.first_query());
         let params = gather::Params { rows: targets, dim };
-        self.push(gather::call(params, gather::Bindings { items: b.targets, table: b.item_table, out: b.target }));
+        self.push(gather::call(
+            params,
+            gather::Bindings { items: b.target_rows, table: b.working_table, out: b.target },
+        ));
         self.push(contrastive::call(
             contrastive::Params { rows, targets, labels, first_query, dim, scale },
             contrastive::Bindings { vector: b.compared, normaliser: b.normaliser },

@@ -4,7 +4,7 @@
 mod backward;
 mod forward;
 
-use super::buffers::{Buffers, RATES, SLICES};
+use super::buffers::{Buffers, ChunkRows, RATES, SLICES};
 use super::parameters::{Group, Layout};
 use super::{Hyper, Shape};
 use crate::kernels::dropout::Dropout;
@@ -32,6 +32,8 @@ pub struct Program<'a> {
     pub layout: &'a Layout,
     pub buffers: &'a Buffers,
     pub counts: Counts,
+    /// The item rows in use, chunk by chunk.
+    pub rows: &'a [ChunkRows],
     /// The step that is taken, from 1; `None` in evaluation, where nothing is dropped out.
     pub step: Option<u64>,
     pub calls: Vec<Call>,
@@ -219,33 +221,60 @@ impl Program<'_> {
         ));
     }
 
-    /// Brings the item rows in use up to date with the steps before this one.
+    /// Takes the item rows in use to where the step works on them, up to date with the steps before this one.
     pub fn catch_up(&mut self, step: u64) {
         let b = self.buffers;
-        let params = adam_catch_up::Params {
-            rows: self.counts.rows as u32,
-            dim: self.dim(),
-            step: step as u32,
-            steps: RATES as u32,
-        };
-        self.push(adam_catch_up::call(
-            params,
-            adam_catch_up::Bindings {
-                items: b.rows,
-                rates: b.rates,
-                updated: b.item_updated,
-                table: b.item_table,
-                first_moment: b.item_first_moment,
-                second_moment: b.item_second_moment,
-            },
-        ));
+        for ChunkRows { chunk, first, rows } in self.rows {
+            let chunk = &b.chunks[*chunk];
+            let params = adam_catch_up::Params {
+                first: *first,
+                rows: *rows,
+                dim: self.dim(),
+                base: chunk.first,
+                plane: b.plane() as u32,
+                step: step as u32,
+                steps: RATES as u32,
+            };
+            self.push(adam_catch_up::call(
+                params,
+                adam_catch_up::Bindings {
+                    items: b.rows,
+                    rates: b.rates,
+                    updated: chunk.updated,
+                    table: chunk.table,
+                    first_moment: chunk.first_moment,
+                    second_moment: chunk.second_moment,
+                    working: b.working,
+                },
+            ));
+        }
     }
 
-    /// Notes that the item rows in use are up to date with `step`.
-    pub fn mark_updated(&mut self, step: u64) {
-        let params = mark_updated::Params { rows: self.counts.rows as u32, step: step as u32 };
-        let bindings = mark_updated::Bindings { items: self.buffers.rows, updated: self.buffers.item_updated };
-        self.push(mark_updated::call(params, bindings));
+    /// Puts the item rows in use back to where they lie, and notes that they are up to date with `step`.
+    pub fn store(&mut self, step: u64) {
+        let b = self.buffers;
+        for ChunkRows { chunk, first, rows } in self.rows {
+            let chunk = &b.chunks[*chunk];
+            let params = store_rows::Params {
+                first: *first,
+                rows: *rows,
+                dim: self.dim(),
+                base: chunk.first,
+                plane: b.plane() as u32,
+                step: step as u32,
+            };
+            self.push(store_rows::call(
+                params,
+                store_rows::Bindings {
+                    items: b.rows,
+                    working: b.working,
+                    table: chunk.table,
+                    first_moment: chunk.first_moment,
+                    second_moment: chunk.second_moment,
+                    updated: chunk.updated,
+                },
+            ));
+        }
     }
 
     fn attention_dropout(&self, n: usize) -> (Dropout, Dropout) {
@@ -278,19 +307,31 @@ impl Program<'_> {
                 second_moment: b.shared_second_moment,
             },
         ));
-        let params =
-            adam_rows::Params { rows: self.counts.rows as u32, dim: self.dim(), step: step as u32, rate, correction };
-        self.push(adam_rows::call(
-            params,
-            adam_rows::Bindings {
-                items: b.rows,
-                gradient: b.item_gradient,
-                table: b.item_table,
-                first_moment: b.item_first_moment,
-                second_moment: b.item_second_moment,
-                updated: b.item_updated,
-            },
-        ));
+        for ChunkRows { chunk, first, rows } in self.rows {
+            let chunk = &b.chunks[*chunk];
+            let params = adam_rows::Params {
+                first: *first,
+                rows: *rows,
+                dim: self.dim(),
+                base: chunk.first,
+                plane: b.plane() as u32,
+                step: step as u32,
+                rate,
+                correction,
+            };
+            self.push(adam_rows::call(
+                params,
+                adam_rows::Bindings {
+                    items: b.rows,
+                    gradient: b.item_gradient,
+                    working: b.working,
+                    table: chunk.table,
+                    first_moment: chunk.first_moment,
+                    second_moment: chunk.second_moment,
+                    updated: chunk.updated,
+                },
+            ));
+        }
     }
 }
 
