@@ -10,6 +10,7 @@ pub mod data;
 pub mod engine;
 pub mod error;
 pub mod evaluate;
+pub mod experiments;
 pub mod intentions;
 pub mod kernels;
 pub mod memory;

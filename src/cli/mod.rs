@@ -10,10 +10,12 @@ use clap::{Parser, Subcommand};
 mod adapters;
 mod evaluate;
 mod recommend;
+mod reproduce;
 mod shaders;
 mod show;
 mod terminal;
 mod train;
+mod tune;
 
 use crate::engine::EngineChoice;
 use crate::error::{Error, Result};
@@ -32,6 +34,8 @@ struct Cli {
 enum Command {
     Train(Box<train::TrainArgs>),
     Evaluate(evaluate::EvaluateArgs),
+    Tune(Box<tune::TuneArgs>),
+    Reproduce(Box<reproduce::ReproduceArgs>),
     Recommend(recommend::RecommendArgs),
     Adapters(adapters::AdaptersArgs),
     Shaders(shaders::ShadersArgs),
@@ -51,6 +55,8 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(arguments) => train::run(*arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Tune(arguments) => tune::run(*arguments),
+        Command::Reproduce(arguments) => reproduce::run(*arguments),
         Command::Recommend(arguments) => recommend::run(arguments),
         Command::Adapters(arguments) => adapters::run(arguments),
         Command::Shaders(arguments) => shaders::run(arguments),
@@ -85,6 +91,15 @@ fn print(text: &str) {
 /// A checkpoint's file: `path`, or the best of the run in the folder `path`.
 fn checkpoint_file(path: &Path) -> PathBuf {
     if path.is_dir() { path.join("best.safetensors") } else { path.to_owned() }
+}
+
+/// Settings of a recipe or of a file, where either is given.
+fn given_file(recipe: Option<&str>, config: Option<&Path>) -> Result<Given> {
+    match (recipe, config) {
+        (Some(name), _) => crate::experiments::recipes::recipe(name),
+        (None, Some(path)) => Given::read(path),
+        (None, None) => Ok(Given::default()),
+    }
 }
 
 /// What computes, where it is not to be what trained.

@@ -8,11 +8,26 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{print, show};
 use crate::data::split::Part;
+use crate::error::{Error, Result};
 use crate::evaluate::Protocol;
 use crate::train::{News, Observer, Step};
 
 /// How often a run tells of its steps where there is no terminal.
 const PLAIN: Duration = Duration::from_secs(30);
+
+/// A flag that the first Ctrl-C sets; the second ends the program.
+pub(super) fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping (Ctrl-C again: at once, back to the last save)");
+    })
+    .map_err(|e| Error::Setting(format!("cannot listen for Ctrl-C: {e}")))?;
+    Ok(stop)
+}
 
 /// Prints results to standard output; the bar is on standard error.
 pub(super) struct Terminal {
@@ -26,17 +41,17 @@ pub(super) struct Terminal {
 
 impl Terminal {
     pub(super) fn new() -> Terminal {
+        Terminal::stopped_by(Arc::default())
+    }
+
+    /// One whose runs stop at their next step once the flag is set.
+    pub(super) fn stopped_by(stop: Arc<AtomicBool>) -> Terminal {
         let bar = ProgressBar::new(0);
         // A template that is wrong shows in every run.
         if let Ok(style) = ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len} {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
-        Terminal { bar, showing: None, data: String::new(), told: Instant::now(), stop: Arc::default() }
-    }
-
-    /// Set to stop the run at its next step.
-    pub(super) fn stop_flag(&self) -> Arc<AtomicBool> {
-        self.stop.clone()
+        Terminal { bar, showing: None, data: String::new(), told: Instant::now(), stop }
     }
 
     /// Takes the bar away.

@@ -1,10 +1,9 @@
 //! `prismrec train`
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use super::print;
-use super::terminal::Terminal;
+use super::terminal::{Terminal, stop_on_interrupt};
 use crate::checkpoint::{Checkpoint, Resume};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -95,15 +94,7 @@ fn profiled(ready: Ready<'_>, profiler: Option<Profiler>) -> Ready<'_> {
 
 /// Trains, shows it, and saves and stops at the first Ctrl-C.
 fn follow(ready: Ready<'_>, run: &Run, resume: Option<(Checkpoint, Resume)>) -> Result<()> {
-    let mut terminal = Terminal::new();
-    let stop = terminal.stop_flag();
-    ctrlc::set_handler(move || {
-        if stop.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping (Ctrl-C again: at once, back to the last save)");
-    })
-    .map_err(|e| Error::Setting(format!("cannot listen for Ctrl-C: {e}")))?;
+    let mut terminal = Terminal::stopped_by(stop_on_interrupt()?);
     let ended = ready.train(run, resume, &mut terminal);
     terminal.clear();
     let folder = run.folder().display();

@@ -24,6 +24,8 @@ pub(crate) enum Stream {
     ShuffledCategories,
     /// Of training items, or (1) of validation items that train too.
     Noise(u8),
+    /// What a trial of a study has.
+    Trial(u64),
 }
 
 /// The generator of one stream of `seed`.
@@ -36,6 +38,7 @@ pub(crate) fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
         Stream::Generator => 5 << 32,
         Stream::ShuffledCategories => 6 << 32,
         Stream::Noise(kind) => (7 + u64::from(kind)) << 32,
+        Stream::Trial(trial) => (9 << 32) + trial,
     });
     rng
 }

@@ -181,6 +181,29 @@ impl Settings {
         lines.collect::<Vec<_>>().join("\n")
     }
 
+    /// Whether there is a setting of this name.
+    pub fn has(name: &str) -> bool {
+        names().any(|(known, _)| known == name)
+    }
+
+    /// What to say of a name that no setting has.
+    pub fn unknown(name: &str) -> String {
+        unknown(name)
+    }
+
+    /// These settings, computed where and on what the others are: data, engine, adapter, threads, debugging.
+    pub fn computed_as(self, other: &Settings) -> Settings {
+        let Settings { data, engine, adapter, threads, split, checked, .. } = other.clone();
+        Settings { data, engine, adapter, threads, split, checked, ..self }
+    }
+
+    /// Names of the settings that differ, but for those of where a run is computed.
+    pub fn differing(&self, other: &Settings) -> Vec<String> {
+        let tables =
+            [self.clone(), other.clone().computed_as(self)].map(|s| toml::Table::try_from(s).unwrap_or_default());
+        names().map(|(name, _)| name).filter(|name| tables[0].get(name) != tables[1].get(name)).collect()
+    }
+
     /// Shapes of the parameters for a catalogue of this many items.
     pub fn shape(&self, items: usize) -> Shape {
         let Settings { dim, intentions, length, blocks, .. } = *self;
@@ -218,10 +241,19 @@ impl Given {
     /// value of another type.
     pub fn read(path: &Path) -> Result<Given> {
         let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
-        Given::parse(&text).map_err(|(at, reason)| {
-            let line = 1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() as u64;
-            Error::Line { path: path.to_owned(), line, reason }
+        Given::parse(&text).map_err(|(at, reason)| Error::Line {
+            path: path.to_owned(),
+            line: line_of(&text, at),
+            reason,
         })
+    }
+
+    /// Reads settings from a TOML file's text; errors call it by `name`.
+    ///
+    /// # Errors
+    /// As [`read`](Given::read).
+    pub fn parse_named(name: &str, text: &str) -> Result<Given> {
+        Given::parse(text).map_err(|(at, reason)| Error::Line { path: name.into(), line: line_of(text, at), reason })
     }
 
     /// As `read`; an error is the byte where it is and what it is.
@@ -236,6 +268,11 @@ impl Given {
         }
         toml::from_str(text).map_err(wrong)
     }
+}
+
+/// The line, from 1, that this byte is in.
+fn line_of(text: &str, at: usize) -> u64 {
+    1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 /// What to say of a key that is no setting.
