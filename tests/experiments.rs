@@ -169,6 +169,27 @@ fn flags_are_not_drawn_and_spaces_are_checked() {
 }
 
 #[test]
+fn a_trial_that_the_program_cannot_take_is_recorded_and_the_others_go_on() {
+    let folder = folder();
+    let path = folder.path();
+    // Of each range, but too many pairs together.
+    fs::write(path.join("space.toml"), "batch = [32, 16384]\nlambda = [0.1, 0.5, 1.0]\n").unwrap();
+    refused(path, &[&TUNE[..], &["--engine", "gpu", "--adapter", "none such"]].concat(), &["none such"]);
+    assert_eq!(fs::read_dir(path.join("study/trials")).unwrap().count(), 0, "a trial was begun");
+    prismrec(path, &["tune", "--study", "study", "--engine", "cpu", "--adapter", "", "--trials", "6"])
+        .assert()
+        .success()
+        .stdout(contains("failed: batch 16384 with 4 intentions is too large"));
+    let results = lines(&path.join("study/trials.jsonl"));
+    assert_eq!(results.len(), 6);
+    for result in &results {
+        assert_eq!(result["status"] == "failed", result["drawn"]["batch"] == 16384, "{result}");
+    }
+    assert!(results.iter().any(|result| result["status"] == "failed"), "no such trial was drawn: {results:?}");
+    assert!(fs::read_to_string(path.join("study/best.toml")).unwrap().contains("\nbatch = 32\n"));
+}
+
+#[test]
 fn two_processes_share_a_study() {
     let folder = folder();
     let arguments = [&TUNE[..], &["--trials", "16"]].concat();
@@ -289,11 +310,17 @@ fn reproduce_writes_reports_and_does_nothing_twice() {
     let before = read("table2.md");
     prismrec(path, &arguments).assert().success().stdout(contains("run ").not());
     assert_eq!(read("table2.md"), before);
+    // A process that ended before its run's first save leaves no run to go on with.
+    let lost = path.join("out/runs/all-future-noise0-seed1");
+    fs::remove_file(lost.join("last.safetensors")).unwrap();
+    fs::write(lost.join("metrics.jsonl"), "").unwrap();
+    prismrec(path, &arguments).assert().success().stdout(contains("run 3 of 14: all-future"));
+    let reports = |text: &str| -> String { text.split("## Runs").next().unwrap().to_owned() };
+    assert_eq!(reports(&read("table2.md")), reports(&before));
     // What is lost is done again, alone.
     fs::remove_dir_all(path.join("out/runs/next3-noise0-seed2")).unwrap();
     prismrec(path, &arguments).assert().success().stdout(contains("run 11 of 14: next3").and(contains("run 12").not()));
-    let without_times = |text: &str| -> String { text.split("## Runs").next().unwrap().to_owned() };
-    assert_eq!(without_times(&read("table2.md")), without_times(&before));
+    assert_eq!(reports(&read("table2.md")), reports(&before));
     // Other settings are another folder's.
     let other = [&REPRODUCE[..], &["2", "--epochs", "3", "--out", "out"]].concat();
     refused(path, &other, &["was begun with another epochs"]);

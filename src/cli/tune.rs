@@ -69,6 +69,8 @@ pub(super) struct TuneArgs {
 pub(super) fn run(arguments: TuneArgs) -> Result<()> {
     let (study, here) = open(&arguments)?;
     let TuneArgs { study: folder, trials, keep_checkpoints, .. } = arguments;
+    // What computes nothing at all here is no fault of the trials.
+    crate::engine::open(&here.engine_request()?)?;
     let data = Dataset::open(&here)?;
     let stop = stop_on_interrupt()?;
     let mut bar = Bar(Terminal::stopped_by(stop.clone()));
