@@ -160,3 +160,20 @@ fn other_files_are_refused() {
     let error = Checkpoint::load(&folder.path().join("none")).unwrap_err();
     assert!(matches!(error, Error::File { .. }), "{error}");
 }
+
+#[test]
+fn a_record_from_before_a_setting_existed_has_its_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("settings.toml");
+    let settings = checkpoint().settings;
+    let newer = ["noise", "seq2seq-from", "temperature", "choose-by"];
+    let old: String = settings
+        .to_toml()
+        .lines()
+        .filter(|line| !newer.iter().any(|name| line.starts_with(&format!("{name} = "))))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(old.lines().count() + newer.len(), settings.to_toml().lines().count());
+    fs::write(&path, old).unwrap();
+    assert_eq!(Settings::read(&path).unwrap(), settings);
+}
