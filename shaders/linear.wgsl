@@ -2,7 +2,7 @@
 //
 // main: group (r, c) computes rows 64 r .. + 63 and columns 64 c .. + 63 of y from slabs of 16 inner columns held in group
 // memory; invocation (i, j) of 8 x 8 computes rows 8 i .. + 7 and columns 8 j .. + 7 of the tile.
-// serial: an invocation computes 24 rows and 16 columns of y alone; inner and outer are multiples of 4.
+// serial: an invocation computes 8 rows and 32 columns of y alone; inner and outer are multiples of 4.
 // Parameters: kernels::linear::Params.
 
 struct Params {
@@ -25,6 +25,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> residual4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y4: array<vec4<f32>>;
+@group(0) @binding(5) var<uniform> weight_uniform: array<vec4<f32>, 4096>; // the first of `weight`
+
+override from_uniform: bool = false; // whether W is all there
 
 const TILE = 64u;
 const SLAB = 16u;
@@ -141,7 +144,16 @@ fn x_rows(row: u32, quad: u32) -> mat4x4<f32> {
 fn weight_rows(column: u32, quad: u32) -> mat4x4<f32> {
     let width = params.inner / 4u;
     let first = min(column, params.outer - 4u) * width + quad;
-    return mat4x4<f32>(weight4[first], weight4[first + width], weight4[first + 2u * width], weight4[first + 3u * width]);
+    return mat4x4<f32>(
+        weight_vector(first), weight_vector(first + width), weight_vector(first + 2u * width), weight_vector(first + 3u * width)
+    );
+}
+
+fn weight_vector(at: u32) -> vec4<f32> {
+    if from_uniform {
+        return weight_uniform[at];
+    }
+    return weight4[at];
 }
 
 fn bias(column: u32) -> vec4<f32> {
@@ -170,19 +182,19 @@ fn finish(row: u32, column: u32, sum: vec4<f32>) {
     }
 }
 
-// On a CPU an invocation is a lane, and what it loads costs far more than what it computes: so it makes the largest block
-// of outputs whose code still compiles in a moment. Sums are matrices of 4 columns (of y's rows) x 4, each a variable of
-// its own, as arrays would have to be indexed in memory.
+// On a CPU an invocation is a lane, and what it loads costs far more than what it computes, but for uniforms: so it loads
+// few rows of x and many of W, as many as still compile in a moment. Sums are matrices of 4 columns (of y's rows) x 4, each
+// a variable of its own, as arrays would have to be indexed in memory.
 @compute @workgroup_size(8)
 fn serial(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let block = (group.x + group.y * groups.x) * 8u + invocation;
-    let block_columns = (params.outer + 15u) / 16u;
-    let row = block / block_columns * 24u;
-    let column = block % block_columns * 16u;
+    let block_columns = (params.outer + 31u) / 32u;
+    let block = group.x + group.y * groups.x;
+    let row = (block / block_columns * 8u + invocation) * 8u;
+    let column = block % block_columns * 32u;
     if row >= params.rows {
         return;
     }
@@ -190,88 +202,68 @@ fn serial(
     var s01 = mat4x4<f32>();
     var s02 = mat4x4<f32>();
     var s03 = mat4x4<f32>();
+    var s04 = mat4x4<f32>();
+    var s05 = mat4x4<f32>();
+    var s06 = mat4x4<f32>();
+    var s07 = mat4x4<f32>();
     var s10 = mat4x4<f32>();
     var s11 = mat4x4<f32>();
     var s12 = mat4x4<f32>();
     var s13 = mat4x4<f32>();
-    var s20 = mat4x4<f32>();
-    var s21 = mat4x4<f32>();
-    var s22 = mat4x4<f32>();
-    var s23 = mat4x4<f32>();
-    var s30 = mat4x4<f32>();
-    var s31 = mat4x4<f32>();
-    var s32 = mat4x4<f32>();
-    var s33 = mat4x4<f32>();
-    var s40 = mat4x4<f32>();
-    var s41 = mat4x4<f32>();
-    var s42 = mat4x4<f32>();
-    var s43 = mat4x4<f32>();
-    var s50 = mat4x4<f32>();
-    var s51 = mat4x4<f32>();
-    var s52 = mat4x4<f32>();
-    var s53 = mat4x4<f32>();
+    var s14 = mat4x4<f32>();
+    var s15 = mat4x4<f32>();
+    var s16 = mat4x4<f32>();
+    var s17 = mat4x4<f32>();
     for (var quad = 0u; quad < params.inner / 4u; quad++) {
-        let w0 = transpose(weight_rows(column, quad));
-        let w1 = transpose(weight_rows(column + 4u, quad));
-        let w2 = transpose(weight_rows(column + 8u, quad));
-        let w3 = transpose(weight_rows(column + 12u, quad));
         let x0 = x_rows(row, quad);
-        s00 += w0 * x0;
-        s01 += w1 * x0;
-        s02 += w2 * x0;
-        s03 += w3 * x0;
         let x1 = x_rows(row + 4u, quad);
+        let w0 = transpose(weight_rows(column, quad));
+        s00 += w0 * x0;
         s10 += w0 * x1;
+        let w1 = transpose(weight_rows(column + 4u, quad));
+        s01 += w1 * x0;
         s11 += w1 * x1;
+        let w2 = transpose(weight_rows(column + 8u, quad));
+        s02 += w2 * x0;
         s12 += w2 * x1;
+        let w3 = transpose(weight_rows(column + 12u, quad));
+        s03 += w3 * x0;
         s13 += w3 * x1;
-        let x2 = x_rows(row + 8u, quad);
-        s20 += w0 * x2;
-        s21 += w1 * x2;
-        s22 += w2 * x2;
-        s23 += w3 * x2;
-        let x3 = x_rows(row + 12u, quad);
-        s30 += w0 * x3;
-        s31 += w1 * x3;
-        s32 += w2 * x3;
-        s33 += w3 * x3;
-        let x4 = x_rows(row + 16u, quad);
-        s40 += w0 * x4;
-        s41 += w1 * x4;
-        s42 += w2 * x4;
-        s43 += w3 * x4;
-        let x5 = x_rows(row + 20u, quad);
-        s50 += w0 * x5;
-        s51 += w1 * x5;
-        s52 += w2 * x5;
-        s53 += w3 * x5;
+        let w4 = transpose(weight_rows(column + 16u, quad));
+        s04 += w4 * x0;
+        s14 += w4 * x1;
+        let w5 = transpose(weight_rows(column + 20u, quad));
+        s05 += w5 * x0;
+        s15 += w5 * x1;
+        let w6 = transpose(weight_rows(column + 24u, quad));
+        s06 += w6 * x0;
+        s16 += w6 * x1;
+        let w7 = transpose(weight_rows(column + 28u, quad));
+        s07 += w7 * x0;
+        s17 += w7 * x1;
     }
     let b0 = bias(column);
-    let b1 = bias(column + 4u);
-    let b2 = bias(column + 8u);
-    let b3 = bias(column + 12u);
     finish_rows(row, column, s00, b0);
-    finish_rows(row, column + 4u, s01, b1);
-    finish_rows(row, column + 8u, s02, b2);
-    finish_rows(row, column + 12u, s03, b3);
     finish_rows(row + 4u, column, s10, b0);
+    let b1 = bias(column + 4u);
+    finish_rows(row, column + 4u, s01, b1);
     finish_rows(row + 4u, column + 4u, s11, b1);
+    let b2 = bias(column + 8u);
+    finish_rows(row, column + 8u, s02, b2);
     finish_rows(row + 4u, column + 8u, s12, b2);
+    let b3 = bias(column + 12u);
+    finish_rows(row, column + 12u, s03, b3);
     finish_rows(row + 4u, column + 12u, s13, b3);
-    finish_rows(row + 8u, column, s20, b0);
-    finish_rows(row + 8u, column + 4u, s21, b1);
-    finish_rows(row + 8u, column + 8u, s22, b2);
-    finish_rows(row + 8u, column + 12u, s23, b3);
-    finish_rows(row + 12u, column, s30, b0);
-    finish_rows(row + 12u, column + 4u, s31, b1);
-    finish_rows(row + 12u, column + 8u, s32, b2);
-    finish_rows(row + 12u, column + 12u, s33, b3);
-    finish_rows(row + 16u, column, s40, b0);
-    finish_rows(row + 16u, column + 4u, s41, b1);
-    finish_rows(row + 16u, column + 8u, s42, b2);
-    finish_rows(row + 16u, column + 12u, s43, b3);
-    finish_rows(row + 20u, column, s50, b0);
-    finish_rows(row + 20u, column + 4u, s51, b1);
-    finish_rows(row + 20u, column + 8u, s52, b2);
-    finish_rows(row + 20u, column + 12u, s53, b3);
+    let b4 = bias(column + 16u);
+    finish_rows(row, column + 16u, s04, b4);
+    finish_rows(row + 4u, column + 16u, s14, b4);
+    let b5 = bias(column + 20u);
+    finish_rows(row, column + 20u, s05, b5);
+    finish_rows(row + 4u, column + 20u, s15, b5);
+    let b6 = bias(column + 24u);
+    finish_rows(row, column + 24u, s06, b6);
+    finish_rows(row + 4u, column + 24u, s16, b6);
+    let b7 = bias(column + 28u);
+    finish_rows(row, column + 28u, s07, b7);
+    finish_rows(row + 4u, column + 28u, s17, b7);
 }

@@ -8,7 +8,7 @@
 //
 // main: a group computes a tile of 64 x 64 of dW in one slice, or, in the groups after those, of dx, from slabs of 16 k
 // held in group memory; invocation (i, j) of 8 x 8 computes rows 8 i .. + 7 and columns 8 j .. + 7 of the tile.
-// serial: an invocation computes 24 rows and 16 columns of dx or 32 rows and 16 columns of dW in one slice alone; inner
+// serial: an invocation computes 8 rows and 32 columns of dx or 32 rows and 16 columns of dW in one slice alone; inner
 // and outer are multiples of 4.
 // Parameters: kernels::linear_backward::Params.
 
@@ -36,6 +36,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> x4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> dx4: array<vec4<f32>>;
+@group(0) @binding(6) var<uniform> weight_uniform: array<vec4<f32>, 4096>; // the first of `weight`
+
+override from_uniform: bool = false; // whether W is all there
 
 const TILE = 64u;
 const SLAB = 16u;
@@ -217,7 +220,16 @@ fn x_rows_before(end: u32, row: u32, column: u32) -> mat4x4<f32> {
 fn weight_rows(row: u32, column: u32) -> mat4x4<f32> {
     let width = params.inner / 4u;
     let first = row * width + min(column, params.inner - 4u) / 4u;
-    return mat4x4<f32>(weight4[first], weight4[first + width], weight4[first + 2u * width], weight4[first + 3u * width]);
+    return mat4x4<f32>(
+        weight_vector(first), weight_vector(first + width), weight_vector(first + 2u * width), weight_vector(first + 3u * width)
+    );
+}
+
+fn weight_vector(at: u32) -> vec4<f32> {
+    if from_uniform {
+        return weight_uniform[at];
+    }
+    return weight4[at];
 }
 
 fn finish_rows(row: u32, column: u32, sums: mat4x4<f32>) {
@@ -268,8 +280,8 @@ fn finish_bias(base: u32, row: u32, column: u32, sum: vec4<f32>) {
     }
 }
 
-// On a CPU an invocation is a lane, and what it loads costs far more than what it computes: so it makes the largest block
-// of outputs whose code still compiles in a moment. Sums are matrices of 4 columns (of the output's rows) x 4, each a
+// On a CPU an invocation is a lane, and what it loads costs far more than what it computes, but for uniforms: so it makes
+// the largest blocks of outputs whose code still compiles in a moment, those of dx from few rows of dy and many of W. Sums are matrices of 4 columns (of the output's rows) x 4, each a
 // variable of its own, as arrays would have to be indexed in memory.
 @compute @workgroup_size(8)
 fn serial(
@@ -277,10 +289,11 @@ fn serial(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let block_columns = (params.inner + 15u) / 16u;
+    let weight_columns = (params.inner + 15u) / 16u;
     let weight_rows = (params.outer + 31u) / 32u;
-    let of_weight = (params.slices * weight_rows * block_columns + 7u) / 8u;
-    let of_input = ((params.rows + 23u) / 24u * block_columns + 7u) / 8u;
+    let of_weight = (params.slices * weight_rows * weight_columns + 7u) / 8u;
+    let input_columns = (params.inner + 31u) / 32u;
+    let of_input = (params.rows + 63u) / 64u * input_columns;
     // Groups of both kinds are spread evenly, as threads take runs of groups.
     let number = group.x + group.y * groups.x;
     let before = number * of_weight / (of_weight + of_input);
@@ -288,15 +301,15 @@ fn serial(
         return;
     }
     if before == (number + 1u) * of_weight / (of_weight + of_input) {
-        input_block((number - before) * 8u + invocation, block_columns);
+        input_block(number - before, input_columns, invocation);
     } else {
-        weight_block(before * 8u + invocation, weight_rows, block_columns);
+        weight_block(before * 8u + invocation, weight_rows, weight_columns);
     }
 }
 
-fn input_block(block: u32, block_columns: u32) {
-    let row = block / block_columns * 24u;
-    let column = block % block_columns * 16u;
+fn input_block(block: u32, block_columns: u32, invocation: u32) {
+    let row = (block / block_columns * 8u + invocation) * 8u;
+    let column = block % block_columns * 32u;
     if row >= params.rows {
         return;
     }
@@ -304,86 +317,62 @@ fn input_block(block: u32, block_columns: u32) {
     var s01 = mat4x4<f32>();
     var s02 = mat4x4<f32>();
     var s03 = mat4x4<f32>();
+    var s04 = mat4x4<f32>();
+    var s05 = mat4x4<f32>();
+    var s06 = mat4x4<f32>();
+    var s07 = mat4x4<f32>();
     var s10 = mat4x4<f32>();
     var s11 = mat4x4<f32>();
     var s12 = mat4x4<f32>();
     var s13 = mat4x4<f32>();
-    var s20 = mat4x4<f32>();
-    var s21 = mat4x4<f32>();
-    var s22 = mat4x4<f32>();
-    var s23 = mat4x4<f32>();
-    var s30 = mat4x4<f32>();
-    var s31 = mat4x4<f32>();
-    var s32 = mat4x4<f32>();
-    var s33 = mat4x4<f32>();
-    var s40 = mat4x4<f32>();
-    var s41 = mat4x4<f32>();
-    var s42 = mat4x4<f32>();
-    var s43 = mat4x4<f32>();
-    var s50 = mat4x4<f32>();
-    var s51 = mat4x4<f32>();
-    var s52 = mat4x4<f32>();
-    var s53 = mat4x4<f32>();
+    var s14 = mat4x4<f32>();
+    var s15 = mat4x4<f32>();
+    var s16 = mat4x4<f32>();
+    var s17 = mat4x4<f32>();
     for (var k = 0u; k < params.outer; k += 4u) {
-        let w0 = weight_rows(k, column);
-        let w1 = weight_rows(k, column + 4u);
-        let w2 = weight_rows(k, column + 8u);
-        let w3 = weight_rows(k, column + 12u);
         let d0 = dy_rows(row, k);
-        s00 += w0 * d0;
-        s01 += w1 * d0;
-        s02 += w2 * d0;
-        s03 += w3 * d0;
         let d1 = dy_rows(row + 4u, k);
+        let w0 = weight_rows(k, column);
+        s00 += w0 * d0;
         s10 += w0 * d1;
+        let w1 = weight_rows(k, column + 4u);
+        s01 += w1 * d0;
         s11 += w1 * d1;
+        let w2 = weight_rows(k, column + 8u);
+        s02 += w2 * d0;
         s12 += w2 * d1;
+        let w3 = weight_rows(k, column + 12u);
+        s03 += w3 * d0;
         s13 += w3 * d1;
-        let d2 = dy_rows(row + 8u, k);
-        s20 += w0 * d2;
-        s21 += w1 * d2;
-        s22 += w2 * d2;
-        s23 += w3 * d2;
-        let d3 = dy_rows(row + 12u, k);
-        s30 += w0 * d3;
-        s31 += w1 * d3;
-        s32 += w2 * d3;
-        s33 += w3 * d3;
-        let d4 = dy_rows(row + 16u, k);
-        s40 += w0 * d4;
-        s41 += w1 * d4;
-        s42 += w2 * d4;
-        s43 += w3 * d4;
-        let d5 = dy_rows(row + 20u, k);
-        s50 += w0 * d5;
-        s51 += w1 * d5;
-        s52 += w2 * d5;
-        s53 += w3 * d5;
+        let w4 = weight_rows(k, column + 16u);
+        s04 += w4 * d0;
+        s14 += w4 * d1;
+        let w5 = weight_rows(k, column + 20u);
+        s05 += w5 * d0;
+        s15 += w5 * d1;
+        let w6 = weight_rows(k, column + 24u);
+        s06 += w6 * d0;
+        s16 += w6 * d1;
+        let w7 = weight_rows(k, column + 28u);
+        s07 += w7 * d0;
+        s17 += w7 * d1;
     }
     finish_rows(row, column, s00);
-    finish_rows(row, column + 4u, s01);
-    finish_rows(row, column + 8u, s02);
-    finish_rows(row, column + 12u, s03);
     finish_rows(row + 4u, column, s10);
+    finish_rows(row, column + 4u, s01);
     finish_rows(row + 4u, column + 4u, s11);
+    finish_rows(row, column + 8u, s02);
     finish_rows(row + 4u, column + 8u, s12);
+    finish_rows(row, column + 12u, s03);
     finish_rows(row + 4u, column + 12u, s13);
-    finish_rows(row + 8u, column, s20);
-    finish_rows(row + 8u, column + 4u, s21);
-    finish_rows(row + 8u, column + 8u, s22);
-    finish_rows(row + 8u, column + 12u, s23);
-    finish_rows(row + 12u, column, s30);
-    finish_rows(row + 12u, column + 4u, s31);
-    finish_rows(row + 12u, column + 8u, s32);
-    finish_rows(row + 12u, column + 12u, s33);
-    finish_rows(row + 16u, column, s40);
-    finish_rows(row + 16u, column + 4u, s41);
-    finish_rows(row + 16u, column + 8u, s42);
-    finish_rows(row + 16u, column + 12u, s43);
-    finish_rows(row + 20u, column, s50);
-    finish_rows(row + 20u, column + 4u, s51);
-    finish_rows(row + 20u, column + 8u, s52);
-    finish_rows(row + 20u, column + 12u, s53);
+    finish_rows(row, column + 16u, s04);
+    finish_rows(row + 4u, column + 16u, s14);
+    finish_rows(row, column + 20u, s05);
+    finish_rows(row + 4u, column + 20u, s15);
+    finish_rows(row, column + 24u, s06);
+    finish_rows(row + 4u, column + 24u, s16);
+    finish_rows(row, column + 28u, s07);
+    finish_rows(row + 4u, column + 28u, s17);
 }
 
 fn weight_block(block: u32, block_rows: u32, block_columns: u32) {

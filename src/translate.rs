@@ -54,6 +54,9 @@ pub fn translate(kernel: &Kernel, entry_point: &str, language: Language, checks:
     let stage = ShaderStage::Compute;
     let (module, info) = process_overrides(&module, &info, Some((stage, entry_point)), &Default::default())
         .map_err(|e| wrong(e.to_string()))?;
+    // All are constants now, but the arena still lists them.
+    let mut module = module.into_owned();
+    module.overrides = naga::Arena::new();
     let entry_point = (stage, entry_point.to_owned());
     match language {
         Language::Spirv => spirv(kernel, &module, &info, entry_point, checks),

@@ -8,7 +8,7 @@ use std::process::Command;
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess, TypeInner};
-use prismrec::kernels::{Access, KERNELS, Kernel, Scalar, adam, find};
+use prismrec::kernels::{Access, KERNELS, Kernel, Scalar, UniformView, adam, find};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -68,12 +68,23 @@ fn every_shader_has_the_parameters_and_bindings_of_its_declaration() {
     for kernel in KERNELS {
         let module = parse(kernel);
         let mut params = None;
+        let mut uniforms = 0;
         let mut storage: Vec<(u32, String, Access, Scalar)> = Vec::new();
         for (_, variable) in module.global_variables.iter() {
             let Some(binding) = variable.binding else { continue };
             assert_eq!(binding.group, 0, "{}", kernel.name);
             let inner = &module.types[variable.ty].inner;
             match variable.space {
+                AddressSpace::Uniform if binding.binding > 0 => {
+                    let view = kernel.uniform.as_ref().expect("declared");
+                    assert_eq!(variable.name, Some(format!("{}_uniform", view.binding)), "{}", kernel.name);
+                    assert_eq!(binding.binding, kernel.bindings.len() as u32 + 1, "{}", kernel.name);
+                    assert_eq!(u64::from(inner.size(module.to_ctx())), UniformView::BYTES, "{}", kernel.name);
+                    let viewed =
+                        kernel.bindings.iter().find(|b| b.name == view.binding).expect("a binding of that name");
+                    assert_eq!(viewed.access, Access::read, "{}", kernel.name);
+                    uniforms += 1;
+                }
                 AddressSpace::Uniform => {
                     let TypeInner::Struct { members, .. } = inner else { panic!("{}: params", kernel.name) };
                     assert_eq!((binding.binding, variable.name.as_deref()), (0, Some("params")), "{}", kernel.name);
@@ -111,6 +122,7 @@ fn every_shader_has_the_parameters_and_bindings_of_its_declaration() {
             "{}: Params of the shader (left) and of Rust (right)",
             kernel.name
         );
+        assert_eq!(uniforms, usize::from(kernel.uniform.is_some()), "{}", kernel.name);
         storage.sort_by_key(|binding| binding.0);
         let want: Vec<_> = (1u32..)
             .zip(kernel.bindings)

@@ -4,7 +4,7 @@
 //! it is given. The parameters of all calls of a list lie in one uniform buffer, a slot each, written in one go; the
 //! queue orders that write after the lists submitted before, so that slots are never overwritten in use.
 
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::Entry as Place;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -17,7 +17,7 @@ use super::pipeline::{Checks, EntryPoint, Pipeline};
 use super::profile::measure;
 use super::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
-use crate::kernels::{BufferId, Call, Kernel, Region};
+use crate::kernels::{BufferId, Call, Entry, Kernel, Region, UniformView};
 
 /// What profiles use where the adapter has it.
 const TIMESTAMPS: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
@@ -182,8 +182,9 @@ impl GpuEngine {
 
     /// Records a call whose parameters are in this slot.
     fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, slot: usize, call: &Call) {
-        let (entry, [x, y, z]) = call.kernel.entry(&call.params, self.serial);
-        let pipeline = &self.pipelines[&key(call.kernel, entry)];
+        let entry = call.kernel.entry(&call.params, self.serial);
+        let pipeline = &self.pipelines[&key(call.kernel, &entry)];
+        let [x, y, z] = entry.groups;
         pass.push_debug_group(call.kernel.name);
         pass.set_pipeline(pipeline.compute());
         pass.set_bind_group(0, pipeline.bind_group(&call.regions), &[(slot * SLOT) as u32]);
@@ -312,8 +313,12 @@ impl Engine for GpuEngine {
         }
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(name),
-            size: bytes,
-            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            // Every region of it can be bound as a uniform too, whose size is fixed.
+            size: bytes + if self.serial { UniformView::BYTES } else { 0 },
+            usage: BufferUsages::STORAGE
+                | BufferUsages::COPY_SRC
+                | BufferUsages::COPY_DST
+                | if self.serial { BufferUsages::UNIFORM } else { BufferUsages::empty() },
             mapped_at_creation: false,
         });
         // A buffer that is not there spoils nothing, so that this error does not stay.
@@ -371,10 +376,10 @@ impl Engine for GpuEngine {
             slot[..call.params.len()].copy_from_slice(&call.params);
         }
         for call in calls {
-            let (entry, _) = call.kernel.entry(&call.params, self.serial);
-            let pipeline = match self.pipelines.entry(key(call.kernel, entry)) {
-                Entry::Occupied(made) => made.into_mut(),
-                Entry::Vacant(place) => place.insert(Pipeline::new(&self.device, call.kernel, entry, self.checks)),
+            let entry = call.kernel.entry(&call.params, self.serial);
+            let pipeline = match self.pipelines.entry(key(call.kernel, &entry)) {
+                Place::Occupied(made) => made.into_mut(),
+                Place::Vacant(place) => place.insert(Pipeline::new(&self.device, call.kernel, &entry, self.checks)),
             };
             let buffer = |id: BufferId| &self.buffers[id.0].buffer;
             pipeline.bind(&self.device, &call.regions, &self.params, buffer);
@@ -467,11 +472,12 @@ impl Engine for GpuEngine {
     }
 }
 
-/// The kernel's address (a test may hand in another kernel of the same name) and the entry point.
-type PipelineKey = (usize, &'static str);
+/// The kernel's address (a test may hand in another kernel of the same name), the entry point, and whether it reads a
+/// binding as a uniform.
+type PipelineKey = (usize, &'static str, bool);
 
-fn key(kernel: &'static Kernel, entry: &'static str) -> PipelineKey {
-    (std::ptr::from_ref(kernel).addr(), entry)
+fn key(kernel: &'static Kernel, entry: &Entry) -> PipelineKey {
+    (std::ptr::from_ref(kernel).addr(), entry.point, entry.from_uniform)
 }
 
 fn span(call: &Call, list: &Arc<str>, start: Duration, time: Duration) -> Span {

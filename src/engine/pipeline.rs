@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::kernels::{Access, BufferId, Kernel, Region};
+use crate::kernels::{Access, BufferId, Entry, Kernel, Region, UniformView};
 
 /// Whether shaders check their indices, bound their loops and clear group memory, as browsers have them do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,12 +34,14 @@ pub(super) struct Pipeline {
     kernel: &'static Kernel,
     layout: wgpu::BindGroupLayout,
     pipeline: wgpu::ComputePipeline,
+    /// The region, by its place among a call's, that is bound a second time as a uniform.
+    uniform: Option<usize>,
     bind_groups: HashMap<Vec<Region>, wgpu::BindGroup>,
 }
 
 impl Pipeline {
     /// Compiles an entry point of the kernel. Errors go to the device.
-    pub fn new(device: &wgpu::Device, kernel: &'static Kernel, entry_point: &str, checks: Checks) -> Self {
+    pub fn new(device: &wgpu::Device, kernel: &'static Kernel, chosen: &Entry, checks: Checks) -> Self {
         let label = Some(kernel.name);
         let source = wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(kernel.source.into()) };
         let module = match checks {
@@ -62,6 +64,12 @@ impl Pipeline {
             let ty = wgpu::BufferBindingType::Storage { read_only: binding.access == Access::read };
             entries.push(entry(i, ty, false, None));
         }
+        let uniform = kernel.uniform.as_ref().filter(|_| chosen.point == "serial").and_then(|view| {
+            let number = kernel.bindings.len() as u32 + 1;
+            entries.push(entry(number, wgpu::BufferBindingType::Uniform, false, None));
+            kernel.bindings.iter().position(|binding| binding.name == view.binding)
+        });
+        let constant = [("from_uniform", f64::from(u8::from(chosen.from_uniform)))];
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
@@ -72,14 +80,14 @@ impl Pipeline {
             label,
             layout: Some(&pipeline_layout),
             module: &module,
-            entry_point: Some(entry_point),
+            entry_point: Some(chosen.point),
             compilation_options: wgpu::PipelineCompilationOptions {
+                constants: if uniform.is_some() { &constant } else { &[] },
                 zero_initialize_workgroup_memory: checks == Checks::Checked,
-                ..Default::default()
             },
             cache: None,
         });
-        Pipeline { kernel, layout, pipeline, bind_groups: HashMap::new() }
+        Pipeline { kernel, layout, pipeline, uniform, bind_groups: HashMap::new() }
     }
 
     /// Makes the bind group for these regions, if there is none yet. `params` is the buffer of the calls' parameters,
@@ -103,6 +111,11 @@ impl Pipeline {
             let size = wgpu::BufferSize::new(4 * region.len.max(1) as u64);
             let resource = resource(buffer(region.buffer), 4 * region.offset as u64, size);
             entries.push(wgpu::BindGroupEntry { binding, resource });
+        }
+        if let Some(region) = self.uniform.map(|i| regions[i]) {
+            let size = wgpu::BufferSize::new(UniformView::BYTES);
+            let resource = resource(buffer(region.buffer), 4 * region.offset as u64, size);
+            entries.push(wgpu::BindGroupEntry { binding: entries.len() as u32, resource });
         }
         let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(self.kernel.name),

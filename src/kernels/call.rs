@@ -83,6 +83,33 @@ pub type Groups = [u32; 3];
 /// Workgroups of the entry point `serial` for parameters (as bytes); `None` where they are not for it.
 pub type SerialGroups = fn(&[u8]) -> Option<Groups>;
 
+/// What [`Kernel::entry`] chooses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The entry point's name.
+    pub point: &'static str,
+    /// Workgroups to dispatch.
+    pub groups: Groups,
+    /// Whether the binding of [`UniformView`] is read as a uniform.
+    pub from_uniform: bool,
+}
+
+/// A read binding whose first [`UniformView::BYTES`] `serial` has a second time, as the uniform binding after all others,
+/// `array<vec4<f32>, 4096>`. Where the constant `from_uniform` is true, `serial` reads it there: drivers that compute on
+/// the CPU load an element of a storage buffer lane by lane with every check, one of a uniform at an eighth of that.
+#[derive(Clone, Copy)]
+pub struct UniformView {
+    /// Name of the binding.
+    pub binding: &'static str,
+    /// Whether all that is read of it fits, for these parameters (as bytes).
+    pub fits: fn(&[u8]) -> bool,
+}
+
+impl UniformView {
+    /// WebGPU's default limit of a uniform binding.
+    pub const BYTES: u64 = 65_536;
+}
+
 /// A kernel: the shader, what it is bound to, and its twin. Binding 0 of group 0 is the uniform `params`, binding
 /// `i + 1` is `bindings[i]`; the entry point is `main`.
 pub struct Kernel {
@@ -97,6 +124,8 @@ pub struct Kernel {
     pub groups: fn(&[u8]) -> Groups,
     /// The entry point `serial`, where the shader has one: see [`Kernel::entry`].
     pub serial: Option<SerialGroups>,
+    /// What `serial` may read as a uniform, if anything.
+    pub uniform: Option<UniformView>,
     /// The least to do for these parameters (as bytes) and sequences.
     pub work: fn(&[u8], &Ragged) -> Work,
     /// Computes the same on the CPU.
@@ -110,10 +139,13 @@ impl Kernel {
     /// compute on the CPU: there, group memory is no faster than any other, a barrier costs more than the work it
     /// divides, and an invocation is best left alone with its registers. `serial` may be for some parameters only, such
     /// as widths that are whole vectors.
-    pub fn entry(&self, params: &[u8], serial: bool) -> (&'static str, Groups) {
+    pub fn entry(&self, params: &[u8], serial: bool) -> Entry {
         match self.serial.filter(|_| serial).and_then(|groups| groups(params)) {
-            Some(groups) => ("serial", groups),
-            None => ("main", (self.groups)(params)),
+            Some(groups) => {
+                let from_uniform = self.uniform.as_ref().is_some_and(|view| (view.fits)(params));
+                Entry { point: "serial", groups, from_uniform }
+            }
+            None => Entry { point: "main", groups: (self.groups)(params), from_uniform: false },
         }
     }
 }

@@ -6,7 +6,7 @@ use super::dropout::Dropout;
 use super::{Real, fold, math, parallel};
 
 kernel! {
-    /// A workgroup computes 64 x 64 outputs, an invocation 8 x 8.
+    /// A workgroup computes 64 x 64 outputs, an invocation 8 x 8; in `serial`, an invocation 8 x 32.
     "linear"
     params {
         rows: u32,
@@ -35,7 +35,8 @@ kernel! {
     work |_s| [2.0 * rows * outer * (inner + 1.0), rows * (inner + (1.0 + residual) * outer) + (inner + 1.0) * outer]
     groups |p| fold(p.rows.div_ceil(64) * p.outer.div_ceil(64));
     serial |p| (p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4))
-        .then(|| fold((p.rows.div_ceil(24) * p.outer.div_ceil(16)).div_ceil(8)))
+        .then(|| fold(p.rows.div_ceil(64) * p.outer.div_ceil(32)));
+    uniform weight |p| u64::from(p.inner * p.outer) * 4 <= super::UniformView::BYTES
 }
 
 pub fn twin<R: Real>(p: &Params, x: &[R], weight: &[R], residual: &[R], y: &mut [R]) {

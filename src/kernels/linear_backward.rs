@@ -48,10 +48,10 @@ kernel! {
         fold((p.slices * p.outer.div_ceil(64) + p.rows.div_ceil(64)) * tile_columns)
     };
     serial |p| (p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4)).then(|| {
-        let block_columns = p.inner.div_ceil(16);
-        let of_weight = (p.slices * p.outer.div_ceil(32) * block_columns).div_ceil(8);
-        fold(of_weight + (p.rows.div_ceil(24) * block_columns).div_ceil(8))
-    })
+        let of_weight = (p.slices * p.outer.div_ceil(32) * p.inner.div_ceil(16)).div_ceil(8);
+        fold(of_weight + p.rows.div_ceil(64) * p.inner.div_ceil(32))
+    });
+    uniform weight |p| u64::from(p.inner * p.outer) * 4 <= super::UniformView::BYTES
 }
 
 pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], gradient: &mut [R]) {

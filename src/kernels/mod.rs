@@ -25,7 +25,8 @@ mod registry;
 mod small_product;
 
 pub use call::{
-    Access, Arguments, Binding, BufferId, Call, Element, Groups, Kernel, Ragged, Region, Scalar, SerialGroups, Work,
+    Access, Arguments, Binding, BufferId, Call, Element, Entry, Groups, Kernel, Ragged, Region, Scalar, SerialGroups,
+    UniformView, Work,
 };
 pub use math::{Real, square_product};
 pub use registry::{KERNELS, find};
@@ -59,7 +60,8 @@ pub fn slice_rows(rows: usize, slices: usize, slice: usize) -> std::ops::Range<u
 /// Declares a kernel: its parameters (a uniform struct, field for field the shader's `Params`), its storage bindings in
 /// the shader's order, its [`Work`] (floating-point operations and elements, from the parameters by name and a [`Ragged`]),
 /// and the workgroups it is dispatched with, also those of its entry point `serial` where it has one (see
-/// [`Kernel::entry`]; `None` where the parameters are not for it). The module's `twin` is picked up by name.
+/// [`Kernel::entry`]; `None` where the parameters are not for it), and the binding that `serial` may read as a uniform (see
+/// [`UniformView`]). The module's `twin` is picked up by name.
 macro_rules! kernel {
     (
         $(#[$meta:meta])*
@@ -69,6 +71,7 @@ macro_rules! kernel {
         work |$s:ident| [$flops:expr, $elements:expr]
         groups |$p:ident| $groups:expr
         $(; serial |$q:ident| $serial:expr)?
+        $(; uniform $view:ident |$u:ident| $fits:expr)?
     ) => {
         /// Parameters, mirrored by the shader's `Params`.
         #[repr(C)]
@@ -90,6 +93,7 @@ macro_rules! kernel {
             }),*],
             groups: |bytes| { let $p: Params = bytemuck::pod_read_unaligned(bytes); $groups },
             serial: $crate::kernels::serial_groups!($($q $serial)?),
+            uniform: $crate::kernels::uniform_view!($($view $u $fits)?),
             // Every parameter as an f64 of its name.
             #[allow(unused_variables)]
             work: |bytes, $s| {
@@ -123,6 +127,23 @@ macro_rules! serial_groups {
     };
 }
 use serial_groups;
+
+/// What `kernel!` makes of its `uniform`, if any.
+macro_rules! uniform_view {
+    () => {
+        None
+    };
+    ($view:ident $p:ident $fits:expr) => {
+        Some($crate::kernels::UniformView {
+            binding: stringify!($view),
+            fits: |bytes| {
+                let $p: Params = bytemuck::pod_read_unaligned(bytes);
+                $fits
+            },
+        })
+    };
+}
+use uniform_view;
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

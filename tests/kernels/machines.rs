@@ -136,6 +136,7 @@ macro_rules! folded {
                     Some(_) => Some(|params| KERNEL.serial.and_then(|groups| groups(params)).map(in_three_rows)),
                     None => None,
                 },
+                uniform: KERNEL.uniform,
                 work: KERNEL.work,
                 twin: KERNEL.twin,
             };
