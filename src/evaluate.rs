@@ -1,4 +1,4 @@
-//! Leave-one-out evaluation: the rank of each user's held-out item, and what the ranks come to.
+//! Evaluation: the rank of each user's held-out item, and what the ranks come to.
 
 use std::sync::Arc;
 
@@ -74,9 +74,14 @@ impl Evaluator {
     /// # Errors
     /// Where no user can be evaluated.
     pub fn new(split: Arc<Split>, part: Part, protocol: Protocol, options: Options) -> Result<Evaluator> {
-        let users = split.evaluated_users(options.users, options.seed);
+        let users = split.evaluated_users(part, options.users, options.seed);
         if users.is_empty() {
-            return Err(Error::Data("no user can be evaluated: none has 3 items or more".into()));
+            let why = match (split.is_by_time(), part) {
+                (false, _) => "none has 3 items or more",
+                (true, Part::Validation) => "none has items both before --valid-from and between it and --test-from",
+                (true, Part::Test) => "none has items both before and after --test-from",
+            };
+            return Err(Error::Data(format!("no user can be evaluated: {why}")));
         }
         let negatives = match protocol {
             Protocol::Sampled => Some(Negatives::draw(&split, part, &users, NEGATIVES, options.seed)),

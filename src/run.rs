@@ -148,7 +148,7 @@ impl Run {
 
 /// The first of `runs/DATA-1`, `runs/DATA-2` ... that is not there.
 fn free_folder(settings: &Settings) -> Result<PathBuf> {
-    let stem = Path::new(&settings.data).file_name().and_then(|name| name.to_str()).unwrap_or("generated");
+    let stem = settings.data.0.first().and_then(|file| Path::new(file).file_name()?.to_str()).unwrap_or("generated");
     let stem = stem.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or("run");
     let runs = Path::new("runs");
     fs::create_dir_all(runs).map_err(Error::file("make the folder", runs))?;

@@ -93,7 +93,7 @@ fn bad_lines_are_named() {
     let cases: [(&[u8], u64, &str); 6] = [
         (b"1 2\n\n1\n", 3, "found one field, `1`, expected `user item` or"),
         (b"1,2\n", 1, "replace `,`"),
-        (b"1::1193::5::978300760\n", 1, "replace `::`"),
+        (b"1::1193::5\n", 1, "found 3 fields with `::` between"),
         (b"1 2\n1 \xff\n", 2, "not UTF-8"),
         // A table with more columns, and one broken line among pairs.
         (b"user item rating\n1 7 5\n1 8 3\n", 3, "line 1 has 3 fields"),
@@ -147,7 +147,7 @@ fn the_last_two_items_are_held_out() {
     // Nothing of a short sequence is held out.
     assert_eq!((split.training(1), split.training(3)), (&[1, 2][..], &[9][..]));
     assert_eq!(split.users_kept_out(), 2);
-    assert_eq!(split.evaluated_users(None, 1), [0, 2]);
+    assert_eq!(split.evaluated_users(Part::Test, None, 1), [0, 2]);
 
     let refit = Split::new(all, Training::WithValidation);
     assert_eq!((refit.training(0), refit.training(1), refit.training(2)), (&[5, 6, 7][..], &[1, 2][..], &[3, 4][..]));
@@ -181,7 +181,7 @@ fn noise_replaces_its_share_of_what_trains_and_nothing_else() {
             let off = frequency.iter().map(|&n| (f64::from(n) - mean).powi(2) / mean).sum::<f64>();
             assert!(off < 350.0, "chi-squared {off} of {} degrees of freedom", items - 1);
         }
-        for user in (0..users).filter(|&user| clean.evaluated(user)) {
+        for user in (0..users).filter(|&user| clean.evaluated(user, Part::Test)) {
             for part in [Part::Validation, Part::Test] {
                 assert_eq!(noisy.history(user, part), clean.history(user, part));
                 assert_eq!(noisy.truth(user, part), clean.truth(user, part));
@@ -194,7 +194,9 @@ fn noise_replaces_its_share_of_what_trains_and_nothing_else() {
         for user in 0..users {
             let (apart, with) = (noisy.training(user), refit.training(user));
             assert_eq!(with[..apart.len()], *apart);
-            other += usize::from(clean.evaluated(user) && with[apart.len()] != clean.truth(user, Part::Validation));
+            other += usize::from(
+                clean.evaluated(user, Part::Test) && with[apart.len()] != clean.truth(user, Part::Validation),
+            );
         }
         let expected = share * f64::from(users);
         assert!((other as f64) <= expected + 0.5 && other as f64 > expected * 0.98 - 1.0, "{other} of {expected}");
@@ -207,15 +209,15 @@ fn noise_replaces_its_share_of_what_trains_and_nothing_else() {
 #[test]
 fn evaluated_users_can_be_a_fixed_subset() {
     let split = split(&[&[0, 1, 2][..]; 1000]);
-    let some = split.evaluated_users(Some(100), 7);
+    let some = split.evaluated_users(Part::Test, Some(100), 7);
     assert_eq!(some.len(), 100);
     assert!(some.is_sorted_by(|a, b| a < b));
-    assert_eq!(some, split.evaluated_users(Some(100), 7));
-    assert_ne!(some, split.evaluated_users(Some(100), 8));
+    assert_eq!(some, split.evaluated_users(Part::Test, Some(100), 7));
+    assert_ne!(some, split.evaluated_users(Part::Test, Some(100), 8));
     // Not the first ones: the mean is 499.5 with a standard deviation of 27.
     let mean = some.iter().sum::<u32>() as f64 / 100.0;
     assert!((mean - 499.5).abs() < 150.0, "{mean}");
-    assert_eq!(split.evaluated_users(Some(2000), 7).len(), 1000);
+    assert_eq!(split.evaluated_users(Part::Test, Some(2000), 7).len(), 1000);
 }
 
 /// Examples of the next `n` batches.
@@ -367,7 +369,7 @@ fn a_failure_on_the_other_thread_is_an_error_here() {
 #[test]
 fn negatives_are_distinct_items_never_met() {
     let split = Split::new(Generator::default().generate(4).interactions, Training::Apart);
-    let users = split.evaluated_users(Some(500), 1);
+    let users = split.evaluated_users(Part::Test, Some(500), 1);
     let negatives = Negatives::draw(&split, Part::Test, &users, 100, 1);
     for (index, &user) in users.iter().enumerate() {
         let mut drawn = negatives.of(index).to_vec();

@@ -168,14 +168,14 @@ fn columns_are_found_by_their_names() {
         "\u{feff}\n \nuid,ASIN,time,text\nb,y,20,\"so \"\"good\"\", this\"\na,x,5,\nb,z,10,5\" wide\n",
     ];
     for table in tables {
-        let Reading { interactions, source } = read_text(table).unwrap();
+        let Reading { interactions, source, .. } = read_text(table).unwrap();
         assert_eq!(sequences(&interactions), [("b", vec!["z", "y"]), ("a", vec!["x"])], "{table}");
         // By first appearance in the file, not in time.
         assert_eq!(interactions.items, ["y", "x", "z"]);
         assert!(source.layout.to_string().contains("in order of `t"), "{}", source.layout);
     }
     // No times: the file's order.
-    let Reading { interactions, source } = read_text("user,item,rating\nb,z,3\na,x,4\nb,y,1\n").unwrap();
+    let Reading { interactions, source, .. } = read_text("user,item,rating\nb,z,3\na,x,4\nb,y,1\n").unwrap();
     assert_eq!(sequences(&interactions), [("b", vec!["z", "y"]), ("a", vec!["x"])]);
     assert_eq!(source.layout.to_string(), "users from column `user`, items from `item`, oldest first");
 }
@@ -199,6 +199,13 @@ fn a_header_over_pairs_is_no_interaction() {
     // Other words are ids.
     let read = read_text("user thing\n1 7\n").unwrap();
     assert_eq!((read.source.layout, read.interactions.users.len()), (Layout::Pairs, 2));
+    // But where all others are numbers, that is told.
+    let warning = read.source.warnings.concat();
+    assert!(
+        warning.contains("clicks:1: `user thing` is read as an interaction; if it is a header: --user-column user")
+    );
+    assert_eq!(read_text("user thing\na 7\n").unwrap().source.warnings.len(), 0);
+    assert_eq!(read_text("1 7\n2 7\n").unwrap().source.warnings.len(), 0);
     assert_eq!(read_text("a b c\nd b\n").unwrap().source.layout, Layout::Sequences);
 }
 
@@ -263,7 +270,7 @@ fn a_header_that_cannot_be_told_names_its_columns() {
 fn columns_can_be_named() {
     let named = |user: Option<&str>, item: Option<&str>, time: Option<&str>| {
         let [user, item, time] = [user, item, time].map(|name| name.map(str::to_owned));
-        Format { user, item, time }
+        Format { user, item, time, ..Format::default() }
     };
     let (_folder, path) = file("who,movieId,asin,date\nb,y,1,20\na,x,1,5\nb,z,2,10\n");
     let read = read_as(&path, &named(Some("who"), Some("movieId"), Some("date"))).unwrap().interactions;

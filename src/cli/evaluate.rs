@@ -10,6 +10,7 @@ use crate::engine;
 use crate::error::Result;
 use crate::evaluate::Protocol;
 use crate::model::Model;
+use crate::settings::Files;
 use crate::train::{Dataset, News, Observer};
 
 /// Repeat a checkpoint's figures
@@ -22,8 +23,8 @@ Examples:
 pub(super) struct EvaluateArgs {
     /// Checkpoint file, or a run's folder (its best epoch)
     checkpoint: PathBuf,
-    /// File of interactions, as for training; may be left out where the checkpoint was trained on generated data
-    data: Option<String>,
+    /// Files of interactions, read as for training [default: those that it was trained on]
+    data: Vec<String>,
     /// What the truth is ranked against [default: both]
     #[arg(long)]
     protocol: Option<Protocol>,
@@ -50,8 +51,8 @@ pub(super) fn run(arguments: EvaluateArgs) -> Result<()> {
     let file = checkpoint_file(&checkpoint);
     let checkpoint = Checkpoint::load(&file)?;
     let mut settings = engine.over(checkpoint.settings.clone())?;
-    if let Some(data) = data {
-        settings.data = data;
+    if !data.is_empty() {
+        settings.data = Files(data);
     }
     let data = Dataset::open_for(&settings, &checkpoint.items)?;
     let engine = engine::open(&settings.engine_request()?)?;

@@ -65,7 +65,7 @@ enum What {
 
 pub(super) fn run(arguments: ReproduceArgs) -> Result<()> {
     let ReproduceArgs { what, data_file, recipe, config, out, seeds, noises, lambdas, given } = arguments;
-    let given = Given { data: given.data.clone().or(data_file), ..given };
+    let given = Given { data: given.data.clone().or(data_file.map(Into::into)), ..given };
     let settings = Settings::new(given, given_file(recipe.as_deref(), config.as_deref())?)?;
     let experiments = match what {
         What::Table2 => vec![Experiment::Table2],

@@ -1,5 +1,6 @@
 //! Figures and facts as lines of text. Every number says its protocol and data.
 
+use crate::data::clean::Dropped;
 use crate::data::read::{Counts, Source};
 use crate::data::split::Part;
 use crate::engine::Description;
@@ -28,15 +29,42 @@ pub(super) fn heading(name: &str, counts: Counts) -> String {
     format!("{name}: {users} users, {items} items, {interactions} interactions")
 }
 
-pub(super) fn start(start: &Start) -> Vec<String> {
-    let Start { data, counts, source, kept_out, validation_users, examples, parameters, bytes, engine: on, step } =
-        start;
-    let mut lines = vec![engine(on, *bytes), heading(data, *counts)];
-    if let Some(Source { layout, time }) = source {
-        lines.push(format!("read in {:.1} s: {layout}", time.as_secs_f64()));
+/// How data were read, and what was left out.
+pub(super) fn reading(source: Option<&Source>, dropped: &Dropped) -> Vec<String> {
+    let Some(Source { layout, files, low_rated, warnings, time }) = source else { return Vec::new() };
+    let of = if *files > 1 { format!(" {files} files, the first") } else { String::new() };
+    let mut lines = vec![format!("read in {:.1} s:{of} {layout}", time.as_secs_f64())];
+    lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
+    let Dropped { repeats, old, rare, users, items } = *dropped;
+    let parts = [
+        (*low_rated, "interactions of lower ratings"),
+        (repeats, "repeats"),
+        (old, "interactions before the last of their users"),
+        (rare, "interactions of rare users and items"),
+        (users, "users"),
+        (items, "items"),
+    ];
+    let told: Vec<_> =
+        parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", thousands(*n))).collect();
+    if !told.is_empty() {
+        lines.push(format!("left out: {}", told.join(", ")));
     }
+    lines
+}
+
+pub(super) fn start(start: &Start) -> Vec<String> {
+    let Start { data, counts, kept_out, validation_users, examples, parameters, bytes, engine: on, step, .. } = start;
+    let mut lines = vec![engine(on, *bytes), heading(data, *counts)];
+    lines.extend(reading(start.source.as_ref(), &start.dropped));
     if *kept_out > 0 {
-        lines.push(format!("{} users with fewer than 3 items are kept out of evaluation", thousands(*kept_out)));
+        let kept_out = thousands(*kept_out);
+        lines.push(if start.by_time {
+            format!(
+                "split by time; {kept_out} users without items on both sides of --test-from are kept out of the test"
+            )
+        } else {
+            format!("{kept_out} users with fewer than 3 items are kept out of evaluation")
+        });
     }
     lines.push(format!(
         "{} examples, {} parameters; validation on {} users",

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::profile::Profiler;
 use crate::run::Run;
-use crate::settings::{Given, Settings};
+use crate::settings::{Files, Given, Settings};
 use crate::train::{Dataset, Ended, Ready};
 
 /// What a run that is gone on with may do otherwise: everything that does not belong to what it has done so far.
@@ -24,6 +24,9 @@ Examples:
   prismrec train                                            on generated data; about a minute
   prismrec train beauty.txt --run runs/beauty --threads 4   on a file of \"user item\" lines, oldest first
   prismrec train ratings.csv.gz                             on a table with a header, in order of its timestamps
+  prismrec train ratings.csv --min-rating 4 --user-core 5   on users with five good ratings
+  prismrec train clicks.parquet --user-column visitor --item-column page --time-column seconds
+  prismrec train ratings.csv --valid-from 80% --test-from 90%   trained before, tested after a moment
   prismrec train beauty.txt --engine gpu --dim 128          on the best GPU adapter
   prismrec train beauty.txt --config beauty.toml --lr 5e-4  settings from a file; flags win
   prismrec train --resume runs/beauty                       goes on where Ctrl-C stopped it
@@ -32,6 +35,9 @@ A run's folder holds settings.toml (a file for --config), metrics.jsonl, best.sa
 pub(super) struct TrainArgs {
     #[command(flatten)]
     given: Given,
+    /// Further files of data, taken with DATA as one
+    #[arg(value_name = "MORE", requires = "data")]
+    more: Vec<String>,
     /// Folder of the run, new or empty [default: runs/DATA-1, runs/DATA-2 ...]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     run: Option<PathBuf>,
@@ -48,7 +54,10 @@ pub(super) struct TrainArgs {
 }
 
 pub(super) fn run(arguments: TrainArgs) -> Result<()> {
-    let TrainArgs { given, run, resume, config, profile } = arguments;
+    let TrainArgs { mut given, more, run, resume, config, profile } = arguments;
+    if let Some(Files(files)) = &mut given.data {
+        files.extend(more);
+    }
     let profiler = profile.map(Profiler::new).transpose()?;
     match resume {
         Some(folder) => go_on(&given, &folder, profiler),

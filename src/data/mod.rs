@@ -1,6 +1,7 @@
 //! Interactions: reading or generating, splitting, sampling, packing.
 
 pub mod batch;
+pub mod clean;
 pub mod generate;
 pub mod negatives;
 pub mod pack;

@@ -1,4 +1,4 @@
-//! Leave-one-out: which of a user's items train, validate and test.
+//! Which of a user's items train, validate and test.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,43 +6,52 @@ use std::sync::Arc;
 use rand::seq::{SliceRandom, index};
 use rand::{Rng, RngExt};
 
-use super::read::{Counts, Interactions};
+use super::read::{Counts, Interactions, Times};
 use super::{Stream, stream};
+use crate::error::Result;
 
-/// A user with fewer items has nothing to hold out.
+/// Leave-one-out: a user with fewer items has nothing to hold out.
 const FEWEST: usize = 3;
 
-/// What a held-out item is for.
+/// What a held-out item is for. Where items are held out by time, it is the user's first one of that time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
-    /// The second to last item of a user.
+    /// Leave-one-out: the second to last item of a user.
     Validation,
-    /// The last item of a user.
+    /// Leave-one-out: the last item of a user.
     Test,
 }
 
 /// Which items train.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Training {
-    /// All but the last two of a user.
+    /// All but those that are held out to validate and to test.
     Apart,
-    /// All but the last of a user: validation items train too (`--refit`).
+    /// All but those that are held out to test: validation items train too (`--refit`).
     WithValidation,
 }
 
-/// Interactions, split by user. All items of a user with fewer than three train; nothing of theirs is evaluated.
+/// Interactions, split by user.
+///
+/// * Leave-one-out: a user's last item tests, the one before it validates. All items of a user with fewer than three train;
+///   nothing of theirs is evaluated.
+/// * By time: items before one moment train, those from another on test, those between validate. A user with items on both
+///   sides of a moment is evaluated there.
 #[derive(Clone, Debug)]
 pub struct Split {
     interactions: Arc<Interactions>,
     training: Training,
     /// All clicks with noise in place of some of those that train; `None` where there is no noise.
     noisy: Option<Vec<u32>>,
+    /// By time: how many items of each user are from before validation, and from before the test.
+    before: Option<Vec<[u32; 2]>>,
 }
 
 impl Split {
+    /// Leave-one-out.
     pub fn new(interactions: Interactions, training: Training) -> Split {
-        Split { interactions: Arc::new(interactions), training, noisy: None }
+        Split { interactions: Arc::new(interactions), training, noisy: None, before: None }
     }
 
     /// The same interactions, of which others may train, and of those that do a share of `noise` (0 to 1) is replaced with
@@ -69,7 +78,7 @@ impl Split {
             );
             clicks
         });
-        Split { interactions: self.interactions.clone(), training, noisy }
+        Split { interactions: self.interactions.clone(), training, noisy, before: self.before.clone() }
     }
 
     /// Puts items drawn uniformly into a share of these places.
@@ -79,6 +88,30 @@ impl Split {
         for place in places {
             clicks[place] = rng.random_range(0..self.interactions.items.len() as u32);
         }
+    }
+
+    /// By time: validation begins with the first of these moments, the test with the second.
+    pub fn by_time(interactions: Interactions, times: &Times, from: [f64; 2]) -> Split {
+        let count = |ends: &[usize], moment: f64| {
+            // Times grow within a user.
+            (ends[0]..ends[1]).take_while(|&place| times.get(place) < moment).count() as u32
+        };
+        let before = interactions.offsets.windows(2).map(|ends| from.map(|moment| count(ends, moment))).collect();
+        Split { interactions: Arc::new(interactions), training: Training::Apart, noisy: None, before: Some(before) }
+    }
+
+    /// The same users and items, as a catalogue numbers them.
+    ///
+    /// # Errors
+    /// Where an item is not in the catalogue.
+    pub fn renumbered(&self, catalogue: &[String]) -> Result<Split> {
+        let interactions = Arc::new(Interactions::clone(&self.interactions).renumbered(catalogue)?);
+        Ok(Split { interactions, noisy: None, ..self.clone() })
+    }
+
+    /// Whether items are held out by time.
+    pub fn is_by_time(&self) -> bool {
+        self.before.is_some()
     }
 
     pub fn interactions(&self) -> &Interactions {
@@ -99,27 +132,40 @@ impl Split {
     fn training_places(&self, user: u32, training: Training) -> Range<usize> {
         let offsets = &self.interactions.offsets;
         let (first, end) = (offsets[user as usize], offsets[user as usize + 1]);
-        let held_out = match training {
-            _ if end - first < FEWEST => 0,
-            Training::Apart => 2,
-            Training::WithValidation => 1,
+        let length = match (&self.before, training) {
+            (Some(before), Training::Apart) => before[user as usize][0] as usize,
+            (Some(before), Training::WithValidation) => before[user as usize][1] as usize,
+            (None, _) if end - first < FEWEST => end - first,
+            (None, Training::Apart) => end - first - 2,
+            (None, Training::WithValidation) => end - first - 1,
         };
-        first..end - held_out
+        first..first + length
     }
 
-    /// Whether `user` has enough items to be evaluated.
-    pub fn evaluated(&self, user: u32) -> bool {
-        self.interactions.sequence(user).len() >= FEWEST
+    /// Whether `user` has a held-out item of this part, and items before it.
+    pub fn evaluated(&self, user: u32, part: Part) -> bool {
+        let all = self.interactions.sequence(user).len();
+        match (&self.before, part) {
+            (None, _) => all >= FEWEST,
+            (Some(before), Part::Validation) => {
+                let [validation, test] = before[user as usize];
+                0 < validation && validation < test
+            }
+            (Some(before), Part::Test) => {
+                let test = before[user as usize][1] as usize;
+                0 < test && test < all
+            }
+        }
     }
 
-    /// Number of users with too few items to be evaluated.
+    /// Number of users of whom nothing is tested.
     pub fn users_kept_out(&self) -> usize {
-        self.all_users().filter(|&user| !self.evaluated(user)).count()
+        self.all_users().filter(|&user| !self.evaluated(user, Part::Test)).count()
     }
 
     /// The users to evaluate, ascending: all that can be, or `limit` of them, drawn from `seed`.
-    pub fn evaluated_users(&self, limit: Option<usize>, seed: u64) -> Vec<u32> {
-        let all: Vec<u32> = self.all_users().filter(|&user| self.evaluated(user)).collect();
+    pub fn evaluated_users(&self, part: Part, limit: Option<usize>, seed: u64) -> Vec<u32> {
+        let all: Vec<u32> = self.all_users().filter(|&user| self.evaluated(user, part)).collect();
         match limit {
             Some(limit) if limit < all.len() => {
                 let mut rng = stream(seed, Stream::EvaluatedUsers);
@@ -134,11 +180,7 @@ impl Split {
 
     /// How often each item occurs, in all parts, `[items]`.
     pub fn frequency(&self) -> Vec<u32> {
-        let mut frequency = vec![0; self.interactions.items.len()];
-        for &item in &self.interactions.clicks {
-            frequency[item as usize] += 1;
-        }
-        frequency
+        self.interactions.frequency()
     }
 
     /// What an evaluated user had met before the held-out item, in order of time.
@@ -155,9 +197,10 @@ impl Split {
     /// Place of the held-out item in the user's sequence.
     fn held_out(&self, user: u32, part: Part) -> usize {
         let all = self.interactions.sequence(user).len();
-        match part {
-            Part::Validation => all - 2,
-            Part::Test => all - 1,
+        match (&self.before, part) {
+            (None, Part::Validation) => all - 2,
+            (None, Part::Test) => all - 1,
+            (Some(before), part) => before[user as usize][part as usize] as usize,
         }
     }
 

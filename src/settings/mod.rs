@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 mod values;
 
-pub use values::{Every, ItemDeviation};
+pub use values::{Every, Files, ItemDeviation, MinRating, Moment};
 
 use crate::data::batch::PositionFrom;
+use crate::data::clean::{Cleaning, Repeats};
+use crate::data::read::Format;
 use crate::engine::{Checks, EngineChoice, EngineRequest, EntryPoint};
 use crate::error::{Error, Result};
 use crate::evaluate::Protocol;
@@ -138,10 +140,8 @@ impl Settings {
     /// [`Error::Setting`] where a value is out of range.
     pub fn new(flags: Given, file: Given) -> Result<Settings> {
         let given = flags.or(file);
-        let mut settings = match given.data.as_deref() {
-            None | Some("") => Settings::generated(),
-            Some(_) => Settings::default(),
-        };
+        let generated = given.data.as_ref().is_none_or(Files::is_empty);
+        let mut settings = if generated { Settings::generated() } else { Settings::default() };
         settings.set(&given);
         settings.check()?;
         Ok(settings)
@@ -160,7 +160,7 @@ impl Settings {
     /// Reads all settings of a run from the file that [`to_toml`](Settings::to_toml) gave.
     ///
     /// # Errors
-    /// As [`Given::read`], and where a setting is out of range.
+    /// As [`Given::read`], and where a setting is out of range. Settings that are missing have their defaults.
     pub fn read(path: &Path) -> Result<Settings> {
         // For errors that name the line.
         Given::read(path)?;
@@ -202,6 +202,25 @@ impl Settings {
         let tables =
             [self.clone(), other.clone().computed_as(self)].map(|s| toml::Table::try_from(s).unwrap_or_default());
         names().map(|(name, _)| name).filter(|name| tables[0].get(name) != tables[1].get(name)).collect()
+    }
+
+    /// Which columns of the data to take.
+    pub fn format(&self) -> Format {
+        let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        Format {
+            user: text(&self.user_column),
+            item: text(&self.item_column),
+            time: text(&self.time_column),
+            rating: text(&self.rating_column),
+            min_rating: self.min_rating.least(),
+            keep_times: self.valid_from != Moment::None || self.test_from != Moment::None,
+        }
+    }
+
+    /// Which of the data to keep.
+    pub fn cleaning(&self) -> Cleaning {
+        let Settings { repeats, last, user_core, item_core, .. } = *self;
+        Cleaning { repeats, last, user_core, item_core }
     }
 
     /// Shapes of the parameters for a catalogue of this many items.
@@ -290,9 +309,33 @@ fn unknown(name: &str) -> String {
 
 settings! {
     "Data" {
-        /// File of "user item" or "user item item ..." lines in order of time, or a table with a header (CSV or tabs), also
-        /// gzipped; without it, data with planted intentions are generated.
-        data: String = String::new(), Any, [value_name = "DATA", help_heading = None::<&str>];
+        /// File of "user item" or "user item item ..." lines in order of time, a table (CSV, tabs, ::, JSON lines, Parquet), also
+        /// packed with gzip or zstd; a folder stands for all its files; without it, data
+        /// with planted intentions are generated.
+        data: Files = Files::default(), Any, [value_name = "DATA", help_heading = None::<&str>];
+        /// The column of users, by name, or by number (from 1) where there is no header; found by its name where it is not given.
+        user_column: String = String::new(), Any, [long, value_name = "COLUMN"];
+        /// The column of items.
+        item_column: String = String::new(), Any, [long, value_name = "COLUMN"];
+        /// The column of times (numbers).
+        time_column: String = String::new(), Any, [long, value_name = "COLUMN"];
+        /// The column of ratings, for --min-rating.
+        rating_column: String = String::new(), Any, [long, value_name = "COLUMN"];
+        /// Leave out interactions that are rated lower than this number, or "none".
+        min_rating: MinRating = MinRating::None, Any, [long, value_name = "RATING", allow_negative_numbers = true];
+        /// What becomes of an item that a user met several times: keep all, the first, the last, or the first of several in a
+        /// row (adjacent).
+        repeats: Repeats = Repeats::Keep, Any, [long];
+        /// Then keep the last interactions of each user, so many; 0 for all.
+        last: usize = 0, 0..=LARGEST as usize, [long, value_name = "N"];
+        /// Then drop users with fewer interactions, and items with fewer than --item-core, until none is left.
+        user_core: usize = 0, 0..=LARGEST as usize, [long, value_name = "N"];
+        /// Drop items with fewer interactions.
+        item_core: usize = 0, 0..=LARGEST as usize, [long, value_name = "N"];
+        /// Split by time, not leave-one-out: validation begins at this time (in the unit of the times, or 80% of all interactions).
+        valid_from: Moment = Moment::None, Any, [long, value_name = "TIME", allow_negative_numbers = true];
+        /// Split by time: the test begins at this time.
+        test_from: Moment = Moment::None, Any, [long, value_name = "TIME", allow_negative_numbers = true];
         /// Decides the generated data, and the users and negatives of evaluations: the same for models to compare.
         data_seed: u64 = 1, 0..=LARGEST, [long, value_name = "SEED"];
     }

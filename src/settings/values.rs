@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,7 @@ impl<T: PartialOrd + fmt::Debug> Allowed<T> for Range<T> {
 #[serde(untagged)]
 enum Plain {
     Whole(u64),
+    Negative(i64),
     Number(f64),
     Text(String),
 }
@@ -56,6 +58,7 @@ impl fmt::Display for Plain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Plain::Whole(value) => value.fmt(f),
+            Plain::Negative(value) => value.fmt(f),
             Plain::Number(value) => value.fmt(f),
             Plain::Text(value) => value.fmt(f),
         }
@@ -163,6 +166,159 @@ impl From<ItemDeviation> for Plain {
         match value {
             ItemDeviation::Glorot => Plain::Text("glorot".into()),
             ItemDeviation::Normal(deviation) => Plain::Number(deviation),
+        }
+    }
+}
+
+/// Files of data.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "OneOrMany", into = "OneOrMany")]
+pub struct Files(pub Vec<String>);
+
+/// What files may look like in a file of settings or in a checkpoint.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Files {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.0.iter().map(PathBuf::from).collect()
+    }
+}
+
+impl From<OneOrMany> for Files {
+    fn from(value: OneOrMany) -> Files {
+        match value {
+            OneOrMany::One(file) => file.into(),
+            OneOrMany::Many(files) => Files(files),
+        }
+    }
+}
+
+impl From<Files> for OneOrMany {
+    fn from(Files(mut files): Files) -> OneOrMany {
+        match &files[..] {
+            [] => OneOrMany::One(String::new()),
+            [_] => OneOrMany::One(files.remove(0)),
+            _ => OneOrMany::Many(files),
+        }
+    }
+}
+
+impl From<String> for Files {
+    fn from(file: String) -> Files {
+        Files(if file.is_empty() { Vec::new() } else { vec![file] })
+    }
+}
+
+impl FromStr for Files {
+    type Err = std::convert::Infallible;
+
+    fn from_str(file: &str) -> Result<Self, Self::Err> {
+        Ok(file.to_owned().into())
+    }
+}
+
+impl fmt::Display for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0[..] {
+            [first, others @ ..] if others.len() > 2 => write!(f, "{first} and {} more files", others.len()),
+            files => f.write_str(&files.join(", ")),
+        }
+    }
+}
+
+/// The lowest rating that is kept.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Plain", into = "Plain")]
+pub enum MinRating {
+    None,
+    Least(f64),
+}
+
+impl MinRating {
+    pub fn least(self) -> Option<f64> {
+        match self {
+            MinRating::None => None,
+            MinRating::Least(rating) => Some(rating),
+        }
+    }
+}
+
+impl FromStr for MinRating {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            _ if text == "none" => Ok(MinRating::None),
+            Ok(rating) if rating.is_finite() => Ok(MinRating::Least(rating)),
+            _ => Err(format!("\"{text}\" is neither a rating nor \"none\"")),
+        }
+    }
+}
+
+/// A time in the unit of the data, or the share of all interactions that are before it.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Plain", into = "Plain")]
+pub enum Moment {
+    None,
+    At(f64),
+    /// In percent.
+    Share(f64),
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{text}\" is neither a time (a number), nor a share (80%), nor \"none\"");
+        if text == "none" {
+            return Ok(Moment::None);
+        }
+        match text.strip_suffix('%') {
+            Some(share) => {
+                let share = share.trim_end().parse().ok().filter(|share| *share > 0.0 && *share < 100.0);
+                share.map(Moment::Share).ok_or_else(wrong)
+            }
+            None => text.parse().ok().filter(|time: &f64| time.is_finite()).map(Moment::At).ok_or_else(wrong),
+        }
+    }
+}
+
+macro_rules! plain {
+    ($($type:ident),+) => { $(
+        impl TryFrom<Plain> for $type {
+            type Error = String;
+            fn try_from(value: Plain) -> Result<Self, String> {
+                value.to_string().parse()
+            }
+        }
+    )+ };
+}
+plain!(MinRating, Moment);
+
+impl From<MinRating> for Plain {
+    fn from(value: MinRating) -> Plain {
+        match value {
+            MinRating::None => Plain::Text("none".into()),
+            MinRating::Least(rating) => Plain::Number(rating),
+        }
+    }
+}
+
+impl From<Moment> for Plain {
+    fn from(value: Moment) -> Plain {
+        match value {
+            Moment::None => Plain::Text("none".into()),
+            Moment::At(time) => Plain::Number(time),
+            Moment::Share(share) => Plain::Text(format!("{share}%")),
         }
     }
 }

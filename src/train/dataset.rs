@@ -1,15 +1,15 @@
 //! The data of a run: read from a file, or generated.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::DataRecord;
+use crate::data::clean::{Cleaning, Dropped, clean};
 use crate::data::generate::{Generator, Planted};
-use crate::data::read::{Format, Interactions, Reading, Source, read_as};
+use crate::data::read::{Format, Interactions, Reading, Source, Times, read_files};
 use crate::data::split::{Part, Split, Training};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluator, Options, Protocol};
-use crate::settings::Settings;
+use crate::settings::{Moment, Settings};
 
 /// Interactions, split by user.
 #[derive(Clone, Debug)]
@@ -21,41 +21,55 @@ pub struct Dataset {
     pub categories: Option<Vec<u32>>,
     /// How the file was read; nothing where there is none.
     pub source: Option<Source>,
+    /// What was left out.
+    pub dropped: Dropped,
 }
 
 impl Dataset {
     /// Reads the settings' data file, or generates data where they name none.
     ///
     /// # Errors
-    /// As [`read_as`].
+    /// As [`read_files`], and where nothing is left, or nothing can be held out by time.
     pub fn open(settings: &Settings) -> Result<Dataset> {
+        let cleaning = settings.cleaning();
         if settings.data.is_empty() {
+            if settings.format() != Format::default() || cleaning != Cleaning::default() {
+                return Err(Error::Setting(
+                    "settings of columns, ratings, repeats, cores and times are for a file of data: name one".into(),
+                ));
+            }
             return Ok(Dataset::planted(Generator::default().generate(settings.data_seed)));
         }
-        let Reading { interactions, source } = read_as(Path::new(&settings.data), &Format::default())?;
-        let split = Arc::new(Split::new(interactions, Training::Apart));
-        Ok(Dataset { name: settings.data.clone(), split, categories: None, source: Some(source) })
+        let Reading { interactions, times, source } = read_files(&settings.data.paths(), &settings.format())?;
+        let (interactions, times, dropped) = clean(interactions, times, &cleaning)?;
+        let split = Arc::new(split(settings, interactions, times.as_ref())?);
+        Ok(Dataset { name: settings.data.to_string(), split, categories: None, source: Some(source), dropped })
     }
 
     /// As [`open`](Dataset::open), with the items numbered as in a checkpoint.
     ///
     /// # Errors
-    /// As [`read_as`], and where an item is not in the catalogue.
+    /// As [`open`](Dataset::open), and where an item is not in the catalogue.
     pub fn open_for(settings: &Settings, catalogue: &[String]) -> Result<Dataset> {
         let data = Dataset::open(settings)?;
         if data.split.interactions().items == catalogue {
             return Ok(data);
         }
-        let Dataset { name, split, source, .. } = data;
-        let interactions = split.interactions().clone().renumbered(catalogue)?;
+        let split = Arc::new(data.split.renumbered(catalogue)?);
         // The numbers of the categories' items are those of the generator.
-        Ok(Dataset { name, split: Arc::new(Split::new(interactions, Training::Apart)), categories: None, source })
+        Ok(Dataset { split, categories: None, ..data })
     }
 
     /// Generated data.
     pub fn planted(planted: Planted) -> Dataset {
         let split = Arc::new(Split::new(planted.interactions, Training::Apart));
-        Dataset { name: "generated data".into(), split, categories: Some(planted.categories), source: None }
+        Dataset {
+            name: "generated data".into(),
+            split,
+            categories: Some(planted.categories),
+            source: None,
+            dropped: Dropped::default(),
+        }
     }
 
     /// What a checkpoint remembers of the data.
@@ -102,6 +116,34 @@ impl Dataset {
         };
         Evaluator::new(self.split.clone(), part, protocol, options)
     }
+}
+
+/// Leave-one-out, or by time where the settings say when.
+fn split(settings: &Settings, interactions: Interactions, times: Option<&Times>) -> Result<Split> {
+    let moments = [settings.valid_from, settings.test_from];
+    if moments == [Moment::None; 2] {
+        return Ok(Split::new(interactions, Training::Apart));
+    }
+    let times = times.ok_or_else(|| {
+        Error::Data(format!("{}: has no times, and cannot be split by them (--valid-from, --test-from)", settings.data))
+    })?;
+    let mut sorted: Vec<f64> = Vec::new();
+    let mut time = |moment: Moment| match moment {
+        Moment::None => Err(Error::Setting("a split by time takes both --valid-from and --test-from".into())),
+        Moment::At(time) => Ok(time),
+        Moment::Share(share) => {
+            if sorted.is_empty() {
+                sorted = (0..times.len()).map(|place| times.get(place)).collect();
+                sorted.sort_unstable_by(f64::total_cmp);
+            }
+            Ok(sorted[((share / 100.0 * sorted.len() as f64) as usize).min(sorted.len() - 1)])
+        }
+    };
+    let (valid, test) = (time(settings.valid_from)?, time(settings.test_from)?);
+    if valid >= test {
+        return Err(Error::Setting(format!("--valid-from ({valid}) is to be before --test-from ({test})")));
+    }
+    Ok(Split::by_time(interactions, times, [valid, test]))
 }
 
 /// FNV-1a over item ids and interactions. Users' ids do not matter to a model, their order does.

@@ -134,6 +134,8 @@ impl<'a> Trainer<'a> {
             data: data.name.clone(),
             counts: record.counts,
             source: data.source.clone(),
+            dropped: data.dropped,
+            by_time: data.split.is_by_time(),
             kept_out: data.split.users_kept_out(),
             validation_users: validation[0].users(),
             examples: sampler.examples(),

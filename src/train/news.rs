@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::progress::{Losses, Phase};
+use crate::data::clean::Dropped;
 use crate::data::read::{Counts, Source};
 use crate::data::split::Part;
 use crate::engine::Description;
@@ -60,7 +61,11 @@ pub struct Start {
     pub counts: Counts,
     /// How the data were read, where from a file.
     pub source: Option<Source>,
-    /// Users with too few items to be evaluated.
+    /// What was left out of it.
+    pub dropped: Dropped,
+    /// Whether items are held out by time, or leave-one-out.
+    pub by_time: bool,
+    /// Users with too few items to be tested, or with none after the time that the test begins with, or none before.
     pub kept_out: usize,
     pub validation_users: usize,
     pub examples: usize,

@@ -2,8 +2,12 @@
 
 use memchr::{memchr, memrchr};
 
+use super::columns::Columns;
+use super::fields::short;
 use super::ids::Ids;
-use super::layout::{Layout, Table, short};
+use super::json;
+use super::layout::{Layout, Table};
+use super::times::Times;
 
 /// What a block holds.
 #[derive(Default)]
@@ -25,48 +29,8 @@ pub(super) struct Parsed {
     pub first_lines: Vec<u64>,
     /// A line that cannot be read, and why. Nothing after it was looked at.
     pub bad: Option<(u64, String)>,
-}
-
-/// Numbers in order, whole ones or not.
-#[derive(Default)]
-pub(super) struct Times {
-    /// Whole numbers, or [`order`] of decimal ones.
-    pub values: Vec<i64>,
-    pub decimal: bool,
-}
-
-/// Orders floats as integers.
-fn order(time: f64) -> i64 {
-    // Zero has two signs.
-    let bits = (time + 0.0).to_bits() as i64;
-    bits ^ ((bits >> 63) as u64 >> 1) as i64
-}
-
-impl Times {
-    fn push(&mut self, text: &str) -> Result<(), String> {
-        let text = text.trim_ascii();
-        let whole = text.parse::<i64>();
-        if let (Ok(time), false) = (&whole, self.decimal) {
-            self.values.push(*time);
-            return Ok(());
-        }
-        match text.parse::<f64>() {
-            Ok(time) if time.is_finite() => {
-                self.make_decimal();
-                self.values.push(order(time));
-                Ok(())
-            }
-            _ => Err(format!("expected a number that grows with time, such as seconds, found `{}`", short(text))),
-        }
-    }
-
-    /// Makes decimal numbers of whole ones.
-    pub fn make_decimal(&mut self) {
-        if !self.decimal {
-            self.decimal = true;
-            self.values.iter_mut().for_each(|time| *time = order(*time as f64));
-        }
-    }
+    /// Interactions that were left out for their rating.
+    pub low_rated: usize,
 }
 
 /// Parses whole lines of a file of this layout (a table's without the header; pairs and sequences are read alike).
@@ -82,7 +46,9 @@ pub(super) fn parse(layout: &Layout, bytes: &[u8]) -> Parsed {
     let mut parsed = Parsed::default();
     let read = match layout {
         Layout::Table(table) => parsed.table(text, table),
-        Layout::Pairs | Layout::Sequences => parsed.lists(text),
+        Layout::Json(columns) => parsed.objects(text, columns),
+        // The others are no text.
+        Layout::Pairs | Layout::Sequences | Layout::Parquet(_) | Layout::Prepared => parsed.lists(text),
     };
     parsed.bad = match read {
         Err(reason) => Some((parsed.lines, reason)),
@@ -135,44 +101,83 @@ impl Parsed {
 
     /// Lines of a table.
     fn table(&mut self, text: &str, table: &Table) -> Result<(), String> {
-        let Table { separator, names, user, item, time } = table;
+        let Table { separator, columns, header } = table;
+        let Columns { names, user, item, time, rating } = columns;
+        let rating = rating.map(|(place, _)| place);
         let mut at = 0;
         while let Some((line, next)) = next_line(text, at) {
             let line = line.strip_suffix('\r').unwrap_or(line);
             // A line of tabs is one of empty fields.
             if !line.trim_matches(' ').is_empty() {
-                let (mut user_id, mut item_id, mut when) = Default::default();
+                let mut row = json::Row::default();
                 let fields = separator.split(line, |place, field| {
                     if place == *user {
-                        user_id = field;
+                        row.user = field;
                     } else if place == *item {
-                        item_id = field;
+                        row.item = field;
                     } else if Some(place) == *time {
-                        when = field;
+                        row.time = field;
+                    } else if Some(place) == rating {
+                        row.rating = field;
                     }
                 })?;
                 if fields != names.len() {
                     let s = if fields == 1 { "" } else { "s" };
-                    let names_shown = Table::shown(names);
+                    let names_shown = Columns::shown(names);
+                    let like = if *header { "header" } else { "first line" };
+                    let expected = names.len();
                     return Err(format!(
-                        "found {fields} field{s}, expected {}, as in the header ({names_shown})",
-                        names.len()
+                        "found {fields} field{s}, expected {expected}, as in the {like} ({names_shown})"
                     ));
                 }
-                for (id, column) in [(&user_id, user), (&item_id, item)] {
-                    if id.is_empty() {
-                        return Err(format!("column `{}` is empty", names[*column].trim()));
-                    }
-                }
-                if let Some(column) = time {
-                    self.times.push(&when).map_err(|reason| format!("column `{}`: {reason}", names[*column].trim()))?;
-                }
-                self.owners.push(self.users.number(&user_id));
-                self.clicks.push(self.items.number(&item_id));
+                self.row(&row, columns)?;
             }
             self.lines += 1;
             at = next;
         }
+        Ok(())
+    }
+
+    /// Lines of a JSON object each.
+    fn objects(&mut self, text: &str, columns: &Columns) -> Result<(), String> {
+        let mut at = 0;
+        while let Some((line, next)) = next_line(text, at) {
+            if !line.trim_ascii().is_empty() {
+                let row = json::row(line, columns)?;
+                for (id, column) in [(&row.user, columns.user), (&row.item, columns.item)] {
+                    if id.contains('\n') {
+                        return Err(format!("column `{}`: an id has a line end within", columns.name(column)));
+                    }
+                }
+                self.row(&row, columns)?;
+            }
+            self.lines += 1;
+            at = next;
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, row: &json::Row<'_>, columns: &Columns) -> Result<(), String> {
+        for (id, column) in [(&row.user, columns.user), (&row.item, columns.item)] {
+            if id.is_empty() {
+                return Err(format!("column `{}` is empty", columns.name(column)));
+            }
+        }
+        if let Some((column, least)) = columns.rating {
+            let rating = row.rating.trim_ascii().parse::<f64>().ok().filter(|rating| rating.is_finite());
+            let name = || columns.name(column);
+            let rating = rating
+                .ok_or_else(|| format!("column `{}`: expected a number, found `{}`", name(), short(&row.rating)))?;
+            if rating < least {
+                self.low_rated += 1;
+                return Ok(());
+            }
+        }
+        if let Some(column) = columns.time {
+            self.times.push(&row.time).map_err(|reason| format!("column `{}`: {reason}", columns.name(column)))?;
+        }
+        self.owners.push(self.users.number(&row.user));
+        self.clicks.push(self.items.number(&row.item));
         Ok(())
     }
 }
@@ -180,7 +185,10 @@ impl Parsed {
 /// What is wrong with a line that has one field.
 fn one_field(field: &str) -> String {
     let mend = match ["::", ",", ";"].into_iter().find(|separator| field.contains(separator)) {
-        Some(separator) => format!("; replace `{separator}`, and keep only the user and the item"),
+        Some(separator) => format!(
+            "; replace `{separator}`, and keep only the user and the item, or give columns by number: --user-column 1 \
+             --item-column 2"
+        ),
         None => String::new(),
     };
     format!(

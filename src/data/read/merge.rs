@@ -8,10 +8,12 @@ use memchr::memchr_iter;
 use rayon::prelude::*;
 
 use super::Interactions;
-use super::block::{Parsed, Times, parse};
+use super::block::{Parsed, parse};
+use super::columns::Format;
 use super::ids::Ids;
-use super::layout::{Format, Layout, Table};
+use super::layout::Layout;
 use super::lines::Blocks;
+use super::times::Times;
 use crate::error::{Error, Result};
 
 /// Blocks that are parsed at a time for each thread, and at most; as many more wait for it.
@@ -19,15 +21,15 @@ const BLOCKS: (usize, usize) = (2, 16);
 /// Users whose clicks are sorted at a time.
 const USERS: usize = 1024;
 
-/// Reads everything there is.
-pub(super) fn read(
+/// Reads a file of text and adds all there is to `merged`.
+pub(super) fn read_text(
     path: &Path,
     reader: impl Read + Send,
     format: &Format,
     block: usize,
-) -> Result<(Interactions, Layout)> {
-    let (each, most) = BLOCKS;
-    let at_once = (each * rayon::current_num_threads()).min(most);
+    merged: &mut Merged,
+) -> Result<Layout> {
+    let at_once = blocks_at_once();
     std::thread::scope(|scope| {
         let (sender, blocks) = sync_channel(at_once);
         std::thread::Builder::new()
@@ -44,8 +46,14 @@ pub(super) fn read(
             })
             .map_err(Error::file("start a thread to read", path))?;
         // Dropping the receiver, as an error here does, ends the thread.
-        File { path, blocks, format }.merge(at_once)
+        File { path, blocks, format }.merge(at_once, merged)
     })
+}
+
+/// Blocks that are parsed before they are merged.
+pub(super) fn blocks_at_once() -> usize {
+    let (each, most) = BLOCKS;
+    (each * rayon::current_num_threads()).min(most)
 }
 
 /// A file that is being read.
@@ -65,9 +73,9 @@ impl File<'_> {
         self.blocks.recv().unwrap_or(Ok(None)).map_err(Error::file("read", self.path))
     }
 
-    fn merge(&self, at_once: usize) -> Result<(Interactions, Layout)> {
-        let mut merged = Merged::default();
-        let (mut layout, first) = self.begin(&mut merged)?;
+    fn merge(&self, at_once: usize, merged: &mut Merged) -> Result<Layout> {
+        let before = merged.begin_file();
+        let (mut layout, first) = self.begin(merged)?;
         let mut blocks: Vec<Vec<u8>> = first.into_iter().collect();
         let mut parsed: Vec<Parsed> = Vec::new();
         loop {
@@ -87,12 +95,9 @@ impl File<'_> {
             added.map_err(|(line, reason)| self.bad(line, reason))?;
             blocks.clear();
             parsed = next;
-            if merged.clicks > u32::MAX as usize {
-                let path = self.path.display();
-                return Err(Error::Data(format!("{path}: more than {} interactions", u32::MAX)));
-            }
+            merged.check_size(self.path)?;
         }
-        if merged.clicks == 0 {
+        if merged.met() == before {
             let expected = match &layout {
                 Layout::Table(_) => "expected a line for each under the header",
                 _ => "expected lines of `user item` or `user item item ...`",
@@ -102,7 +107,7 @@ impl File<'_> {
         if layout == Layout::Pairs && merged.wide.is_some() {
             layout = Layout::Sequences;
         }
-        Ok((merged.gather(), layout))
+        Ok(layout)
     }
 
     /// The layout by the first line that is not blank, and the block from there on, or from behind a header.
@@ -118,17 +123,18 @@ impl File<'_> {
                     continue;
                 }
                 // A line that is no text is told of as any other.
-                let header = match std::str::from_utf8(line) {
-                    Ok(line) => Table::detect(line, self.format).map_err(|reason| self.bad(merged.lines, reason))?,
-                    Err(_) => None,
+                let layout = match std::str::from_utf8(line) {
+                    Ok(line) => {
+                        merged.first_line = line.to_owned();
+                        Layout::detect(line, self.format).map_err(|reason| self.bad(merged.lines, reason))?
+                    }
+                    Err(_) => Layout::Pairs,
                 };
-                let Some(table) = header else {
-                    block.drain(..at);
-                    return Ok((Layout::Pairs, Some(block)));
-                };
-                merged.lines += 1;
-                block.drain(..(end + 1).min(block.len()));
-                return Ok((Layout::Table(table), Some(block)));
+                let header = layout.has_header();
+                let from = if header { (end + 1).min(block.len()) } else { at };
+                merged.lines += u64::from(header);
+                block.drain(..from);
+                return Ok((layout, Some(block)));
             }
         }
         Ok((Layout::Pairs, None))
@@ -137,14 +143,20 @@ impl File<'_> {
 
 /// What the blocks so far hold together.
 #[derive(Default)]
-struct Merged {
+pub(super) struct Merged {
     users: Ids,
     items: Ids,
     pieces: Vec<Piece>,
     /// Clicks of each user.
     counts: Vec<usize>,
     clicks: usize,
+    /// Interactions that were left out for their rating.
+    pub low_rated: usize,
+    /// Of this file.
     lines: u64,
+    first_line: String,
+    /// The first piece of this file.
+    first_piece: usize,
     /// The first line with several items, and how many fields it has.
     wide: Option<(u64, usize)>,
     /// The first line of a user that had a line before.
@@ -162,8 +174,47 @@ struct Piece {
 type Clicks<'a> = (&'a [usize], &'a mut [u32], &'a mut [i64]);
 
 impl Merged {
+    /// Begins to count another file's lines; gives how many interactions were met before.
+    pub fn begin_file(&mut self) -> usize {
+        (self.lines, self.wide, self.repeated) = (0, None, None);
+        self.first_piece = self.pieces.len();
+        self.met()
+    }
+
+    /// Whether interactions of the file that was begun last have times; `None` where it has none.
+    pub fn timed(&self) -> Option<bool> {
+        let piece = self.pieces[self.first_piece..].iter().find(|piece| !piece.clicks.is_empty())?;
+        Some(!piece.times.is_empty())
+    }
+
+    /// Interactions so far, also those that were left out.
+    pub fn met(&self) -> usize {
+        self.clicks + self.low_rated
+    }
+
+    pub fn check_size(&self, path: &Path) -> Result<()> {
+        if self.clicks > u32::MAX as usize {
+            return Err(Error::Data(format!("{}: more than {} interactions", path.display(), u32::MAX)));
+        }
+        Ok(())
+    }
+
+    /// Whether the file's first line looks like the header of a table, since all other ids are numbers.
+    pub fn suspect(&self) -> Option<&str> {
+        let number = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+        let word = |id: &str| !id.bytes().any(|byte| byte.is_ascii_digit());
+        let fields: Vec<&str> = self.first_line.split_ascii_whitespace().collect();
+        let &[user, item] = &fields[..] else { return None };
+        let [users, items] = [&self.users, &self.items];
+        let header = users.len() > 1
+            && (word(user) && word(item))
+            && users.iter().all(|id| number(id) || id == user)
+            && items.iter().all(|id| number(id) || id == item);
+        header.then_some(&self.first_line)
+    }
+
     /// Adds blocks in order; where one is bad, the line, from 0, and the reason.
-    fn add(&mut self, mut parsed: Vec<Parsed>) -> std::result::Result<(), (u64, String)> {
+    pub fn add(&mut self, mut parsed: Vec<Parsed>) -> std::result::Result<(), (u64, String)> {
         let Merged { users, items, .. } = self;
         let mut known = Vec::new();
         let (user_numbers, item_numbers): (Vec<Vec<u32>>, Vec<Vec<u32>>) = rayon::join(
@@ -185,6 +236,7 @@ impl Merged {
                 self.counts[numbers[owner as usize] as usize] += 1;
             }
         }
+        self.low_rated += parsed.iter().map(|block| block.low_rated).sum::<usize>();
         let numbered = parsed.par_iter_mut().zip(&user_numbers).zip(&item_numbers).map(|((block, users), items)| {
             let Parsed { mut owners, mut clicks, times, .. } = std::mem::take(block);
             owners.iter_mut().for_each(|owner| *owner = users[*owner as usize]);
@@ -229,9 +281,10 @@ impl Merged {
     }
 
     /// Brings each user's clicks together, in order of time.
-    fn gather(mut self) -> Interactions {
-        let timed = self.pieces.iter().any(|piece| !piece.times.values.is_empty());
-        if self.pieces.iter().any(|piece| piece.times.decimal) {
+    pub fn gather(mut self) -> (Interactions, Option<Times>) {
+        let timed = self.pieces.iter().any(|piece| !piece.times.is_empty());
+        let decimal = self.pieces.iter().any(|piece| piece.times.decimal);
+        if decimal {
             self.pieces.par_iter_mut().for_each(|piece| piece.times.make_decimal());
         }
         let mut offsets = vec![0; self.counts.len() + 1];
@@ -254,11 +307,12 @@ impl Merged {
         if timed {
             sort(&offsets, &mut clicks, &mut times);
         }
-        Interactions { users: self.users.into_vec(), items: self.items.into_vec(), offsets, clicks }
+        let interactions = Interactions { users: self.users.into_vec(), items: self.items.into_vec(), offsets, clicks };
+        (interactions, timed.then_some(Times { values: times, decimal }))
     }
 }
 
-/// Sorts each user's clicks by time; those of one time stay as they are.
+/// Sorts each user's clicks and times by time; those of one time stay as they are.
 fn sort(offsets: &[usize], mut clicks: &mut [u32], mut times: &mut [i64]) {
     let users = offsets.len() - 1;
     let mut parts: Vec<Clicks<'_>> = Vec::with_capacity(users.div_ceil(USERS));
@@ -273,14 +327,16 @@ fn sort(offsets: &[usize], mut clicks: &mut [u32], mut times: &mut [i64]) {
     parts.into_par_iter().for_each_init(Vec::new, |scratch, (offsets, clicks, times)| {
         for ends in offsets.windows(2) {
             let range = ends[0] - offsets[0]..ends[1] - offsets[0];
-            let (clicks, times) = (&mut clicks[range.clone()], &times[range]);
+            let (clicks, times) = (&mut clicks[range.clone()], &mut times[range]);
             if times.is_sorted() {
                 continue;
             }
             scratch.clear();
             scratch.extend(times.iter().copied().zip(clicks.iter().copied()));
             scratch.sort_by_key(|&(time, _)| time);
-            clicks.iter_mut().zip(scratch.iter()).for_each(|(click, &(_, item))| *click = item);
+            for ((click, time), &sorted) in clicks.iter_mut().zip(times).zip(scratch.iter()) {
+                (*time, *click) = sorted;
+            }
         }
     });
 }

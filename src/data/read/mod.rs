@@ -1,30 +1,37 @@
-//! Reads interactions from text files.
+//! Reads interactions from files.
 //!
 //! A thread reads (and unzips) blocks of whole lines. Blocks are parsed in parallel, each with numbers of its own for
 //! users and items ([`block`]), and put together in the file's order ([`merge`]), so that numbers go by first appearance
 //! and nothing depends on the number of threads or the size of the blocks.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flate2::bufread::MultiGzDecoder;
-
 mod block;
+mod columns;
+mod fields;
+mod files;
 mod ids;
+mod json;
 mod layout;
 mod lines;
 mod merge;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod prepared;
+mod times;
 
-pub use layout::{Format, Layout, Separator, Table};
+pub use columns::{Columns, Format};
+pub use fields::Separator;
+pub use layout::{Layout, Table};
+pub use prepared::write_prepared;
+pub use times::Times;
 
 use crate::error::{Error, Result};
+use files::Opened;
+use merge::Merged;
 
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// Bytes read from the file at a time.
-const BUFFER: usize = 1 << 17;
 /// Bytes of a block, about: small enough for caches, large enough that most ids of a block occur there more than once.
 const BLOCK: usize = 1 << 22;
 
@@ -59,6 +66,15 @@ impl Interactions {
         &self.clicks[self.offsets[user as usize]..self.offsets[user as usize + 1]]
     }
 
+    /// How often each item occurs, `[items]`.
+    pub fn frequency(&self) -> Vec<u32> {
+        let mut frequency = vec![0; self.items.len()];
+        for &item in &self.clicks {
+            frequency[item as usize] += 1;
+        }
+        frequency
+    }
+
     /// The same interactions with items numbered as in `catalogue` (a checkpoint's), which may hold further items.
     ///
     /// # Errors
@@ -79,22 +95,30 @@ impl Interactions {
     }
 }
 
-/// A file that was read.
+/// Files that were read.
 #[derive(Clone, Debug)]
 pub struct Reading {
     pub interactions: Interactions,
+    /// The interactions' times, where there are any and they are to be kept: as `clicks`.
+    pub times: Option<Times>,
     pub source: Source,
 }
 
-/// How a file was read.
+/// How files were read.
 #[derive(Clone, Debug)]
 pub struct Source {
+    /// Of the first file.
     pub layout: Layout,
-    /// From opening it until everything was in order.
+    pub files: usize,
+    /// Interactions that were left out for their rating.
+    pub low_rated: usize,
+    /// What may be wrong.
+    pub warnings: Vec<String>,
+    /// From opening the first file until everything was in order.
     pub time: Duration,
 }
 
-/// Reads a file of interactions, gzipped or not, of a layout that its first line tells:
+/// Reads a file of interactions, packed with gzip or zstd or not, of a layout that its first line tells:
 ///
 /// * `user item` or `user item item ...` lines: fields are separated by spaces or tabs; an id is any text without them.
 ///   A user's items are in order of time. Where every line has two fields, a user may have many lines, anywhere in the
@@ -106,6 +130,10 @@ pub struct Source {
 ///   stay in the file's; without, the file's order is taken for that of time. All other columns are passed over.
 /// * `user item` lines under a header of two such names (`user item`, `item_id user_id`): a table too. Its first line is
 ///   not read as an interaction.
+/// * MovieLens' lines without a header, `user::item::rating::time` or `user::item`.
+/// * A JSON object a line: as a table, with keys for names.
+/// * Parquet: as a table.
+/// * What [`write_prepared`] wrote.
 ///
 /// Blank lines are skipped.
 ///
@@ -121,19 +149,91 @@ pub fn read(path: &Path) -> Result<Interactions> {
 /// # Errors
 /// As [`read`].
 pub fn read_as(path: &Path, format: &Format) -> Result<Reading> {
-    read_blocks(path, format, BLOCK)
+    read_files(&[path.to_owned()], format)
+}
+
+/// As [`read_as`], with several files that are taken for one, each with a layout and a header of its own; a folder stands
+/// for all files in it. Users' interactions may lie in any of them.
+///
+/// # Errors
+/// As [`read`], and where some files have times and others none.
+pub fn read_files(paths: &[PathBuf], format: &Format) -> Result<Reading> {
+    in_blocks(paths, format, BLOCK)
 }
 
 /// As [`read_as`], in blocks of this many bytes: for tests, as the outcome is the same.
 #[doc(hidden)]
 pub fn read_blocks(path: &Path, format: &Format, block: usize) -> Result<Reading> {
+    in_blocks(&[path.to_owned()], format, block)
+}
+
+fn in_blocks(paths: &[PathBuf], format: &Format, block: usize) -> Result<Reading> {
     let began = Instant::now();
-    let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(Error::file("open", path))?);
-    let start = file.fill_buf().map_err(Error::file("read", path))?;
-    let (interactions, layout) = if start.starts_with(&GZIP_MAGIC) {
-        merge::read(path, MultiGzDecoder::new(file), format, block)?
-    } else {
-        merge::read(path, file, format, block)?
-    };
-    Ok(Reading { interactions, source: Source { layout, time: began.elapsed() } })
+    let files = files::expand(paths)?;
+    let mut merged = Merged::default();
+    let mut first = None;
+    // The first file with interactions, and whether they have times.
+    let mut timed: Option<(&Path, bool)> = None;
+    let mut warnings = Vec::new();
+    for path in &files {
+        let layout = match files::open(path)? {
+            Opened::Text(reader) => merge::read_text(path, reader, format, block, &mut merged)?,
+            Opened::Parquet => read_parquet(path, format, &mut merged)?,
+            Opened::Prepared if files.len() == 1 => {
+                let (interactions, times) = prepared::read(path, format)?;
+                let times = times.filter(|_| format.keep_times);
+                let source =
+                    Source { layout: Layout::Prepared, files: 1, low_rated: 0, warnings, time: began.elapsed() };
+                return Ok(Reading { interactions, times, source });
+            }
+            Opened::Prepared => {
+                let path = path.display();
+                return Err(Error::Data(format!(
+                    "{path}: is prepared by prismrec, and cannot be one of several files"
+                )));
+            }
+        };
+        if let (Layout::Pairs, Some(line)) = (&layout, merged.suspect()) {
+            let (path, mut names) = (path.display(), line.split_ascii_whitespace());
+            let (user, item) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+            warnings.push(format!(
+                "{path}:1: `{line}` is read as an interaction; if it is a header: --user-column {user} --item-column {item}"
+            ));
+        }
+        first.get_or_insert(layout);
+        match (timed, merged.timed()) {
+            (Some((other, before)), Some(now)) if before != now => {
+                let (with, without) = if now { (&**path, other) } else { (other, &**path) };
+                let (with, without) = (with.display(), without.display());
+                return Err(Error::Data(format!(
+                    "{with} has times and {without} has none: they cannot be put in one order"
+                )));
+            }
+            (None, Some(now)) => timed = Some((path, now)),
+            _ => {}
+        }
+    }
+    let Some(layout) = first else { return Err(Error::Data("no file to read".into())) };
+    let low_rated = merged.low_rated;
+    let (interactions, times) = merged.gather();
+    if interactions.clicks.is_empty() {
+        return Err(Error::Data(format!(
+            "{}: no interaction is rated as high as --min-rating ({low_rated} are lower)",
+            files[0].display()
+        )));
+    }
+    let times = times.filter(|_| format.keep_times);
+    let source = Source { layout, files: files.len(), low_rated, warnings, time: began.elapsed() };
+    Ok(Reading { interactions, times, source })
+}
+
+#[cfg(feature = "parquet")]
+fn read_parquet(path: &Path, format: &Format, merged: &mut Merged) -> Result<Layout> {
+    parquet::read(path, format, merged)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn read_parquet(path: &Path, _: &Format, _: &mut Merged) -> Result<Layout> {
+    let path = path.display();
+    Err(Error::Data(format!("{path}: is Parquet, which this program was built without (feature parquet)")))
 }
