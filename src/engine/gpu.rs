@@ -58,6 +58,7 @@ pub struct GpuEngine {
 }
 
 struct Allocation {
+    name: String,
     buffer: wgpu::Buffer,
     /// In elements.
     len: usize,
@@ -154,6 +155,20 @@ impl GpuEngine {
             Some(message) => Err(Error::Device(message.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Refuses a call on elements that a buffer does not have; wgpu would not see those in what a buffer is longer by.
+    fn refuse_outside(&self, call: &Call) -> Result<()> {
+        for (binding, region) in call.kernel.bindings.iter().zip(&call.regions) {
+            let Allocation { name, len, .. } = &self.buffers[region.buffer.0];
+            let end = region.offset + region.len;
+            if end > *len {
+                let at = format!("{}.{}", call.kernel.name, binding.name);
+                let message = format!("{at}: elements {}..{end} of buffer {name}, which has {len}", region.offset);
+                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+            }
+        }
+        self.check()
     }
 
     fn poll(&self, poll: PollType) -> Result<()> {
@@ -326,7 +341,7 @@ impl Engine for GpuEngine {
             let size = mib(bytes);
             return Err(Error::Device(format!("cannot make buffer {name} of {size:.1} MiB: {reason}")));
         }
-        self.buffers.push(Allocation { buffer, len });
+        self.buffers.push(Allocation { name: name.to_owned(), buffer, len });
         Ok(BufferId(self.buffers.len() - 1))
     }
 
@@ -376,6 +391,7 @@ impl Engine for GpuEngine {
             slot[..call.params.len()].copy_from_slice(&call.params);
         }
         for call in calls {
+            self.refuse_outside(call)?;
             let entry = call.kernel.entry(&call.params, self.serial);
             let pipeline = match self.pipelines.entry(key(call.kernel, &entry)) {
                 Place::Occupied(made) => made.into_mut(),

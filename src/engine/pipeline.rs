@@ -48,7 +48,7 @@ impl Pipeline {
             Checks::Checked => device.create_shader_module(source),
             // SAFETY: the kernels index inside the regions they are bound to, divide by parameters that are not 0, and
             // their loops end: the kernel tests run each of them checked, and compare it with its twin, which Rust
-            // checks. Regions lie inside their buffers, or wgpu refuses the bind group.
+            // checks. Regions lie inside their buffers: the engine refuses others.
             Checks::Unchecked => unsafe {
                 device.create_shader_module_trusted(source, wgpu::ShaderRuntimeChecks::unchecked())
             },
