@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod adapters;
+mod data;
 mod evaluate;
+mod plot;
 mod recommend;
 mod reproduce;
 mod shaders;
@@ -33,6 +35,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(Box<train::TrainArgs>),
+    Data(Box<data::DataArgs>),
     Evaluate(evaluate::EvaluateArgs),
     Tune(Box<tune::TuneArgs>),
     Reproduce(Box<reproduce::ReproduceArgs>),
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         .init();
     let result = match Cli::parse().command {
         Command::Train(arguments) => train::run(*arguments),
+        Command::Data(arguments) => data::run(*arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Tune(arguments) => tune::run(*arguments),
         Command::Reproduce(arguments) => reproduce::run(*arguments),

@@ -3,6 +3,7 @@
 use crate::data::clean::Dropped;
 use crate::data::read::{Counts, Source};
 use crate::data::split::Part;
+use crate::data::titles::Titles;
 use crate::engine::Description;
 use crate::evaluate::{Evaluation, Protocol};
 use crate::kernels::Work;
@@ -27,6 +28,16 @@ pub(super) fn heading(name: &str, counts: Counts) -> String {
     let Counts { users, items, interactions } = counts;
     let [users, items, interactions] = [users, items, interactions].map(thousands);
     format!("{name}: {users} users, {items} items, {interactions} interactions")
+}
+
+/// An item's title and categories behind its id.
+pub(super) fn title(titles: Option<&Titles>, item: u32) -> String {
+    let Some(titles) = titles else { return String::new() };
+    let title = titles.title(item).map_or_else(String::new, |title| format!("  {title}"));
+    match titles.categories(item) {
+        [] => title,
+        categories => format!("{title}  ({})", categories.join(", ")),
+    }
 }
 
 /// How data were read, and what was left out.
@@ -148,7 +159,7 @@ fn plural(number: u64) -> &'static str {
 }
 
 /// 1234567 as 1,234,567.
-fn thousands(number: usize) -> String {
+pub(super) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(",")

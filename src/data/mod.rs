@@ -9,6 +9,8 @@ pub mod prefetch;
 pub mod read;
 pub mod sample;
 pub mod split;
+pub mod statistics;
+pub mod titles;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -48,6 +48,14 @@ macro_rules! settings {
         /// Every setting's field and help.
         const FIELDS: &[(&str, &str)] = &[$($((stringify!($name), concat!($($doc),+)),)+)+];
 
+        /// The section that a setting belongs to.
+        pub(crate) fn section(name: &str) -> Option<&'static str> {
+            $($(if name == key(stringify!($name)) {
+                return Some($section);
+            })+)+
+            None
+        }
+
         impl Default for Settings {
             /// What holds for data that is given.
             fn default() -> Self {
@@ -321,6 +329,8 @@ settings! {
         time_column: String = String::new(), Any, [long, value_name = "COLUMN"];
         /// The column of ratings, for --min-rating.
         rating_column: String = String::new(), Any, [long, value_name = "COLUMN"];
+        /// File of the items' titles and categories: a table with columns such as movieId, title, genres, or JSON lines.
+        items: String = String::new(), Any, [long, value_name = "FILE"];
         /// Leave out interactions that are rated lower than this number, or "none".
         min_rating: MinRating = MinRating::None, Any, [long, value_name = "RATING", allow_negative_numbers = true];
         /// What becomes of an item that a user met several times: keep all, the first, the last, or the first of several in a

@@ -25,6 +25,27 @@ pub struct Dataset {
     pub dropped: Dropped,
 }
 
+/// A data file that was read, and what is kept of it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub interactions: Interactions,
+    pub times: Option<Times>,
+    pub source: Source,
+    pub dropped: Dropped,
+}
+
+/// Reads and cleans the settings' data files; with the times where they are to be kept, or a split takes them.
+///
+/// # Errors
+/// As [`read_files`], and where nothing is left.
+pub fn load(settings: &Settings, keep_times: bool) -> Result<Loaded> {
+    let mut format = settings.format();
+    format.keep_times |= keep_times;
+    let Reading { interactions, times, source } = read_files(&settings.data.paths(), &format)?;
+    let (interactions, times, dropped) = clean(interactions, times, &settings.cleaning())?;
+    Ok(Loaded { interactions, times, source, dropped })
+}
+
 impl Dataset {
     /// Reads the settings' data file, or generates data where they name none.
     ///
@@ -40,8 +61,7 @@ impl Dataset {
             }
             return Ok(Dataset::planted(Generator::default().generate(settings.data_seed)));
         }
-        let Reading { interactions, times, source } = read_files(&settings.data.paths(), &settings.format())?;
-        let (interactions, times, dropped) = clean(interactions, times, &cleaning)?;
+        let Loaded { interactions, times, source, dropped } = load(settings, false)?;
         let split = Arc::new(split(settings, interactions, times.as_ref())?);
         Ok(Dataset { name: settings.data.to_string(), split, categories: None, source: Some(source), dropped })
     }

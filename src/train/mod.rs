@@ -9,7 +9,7 @@ mod dataset;
 mod news;
 mod progress;
 
-pub use dataset::Dataset;
+pub use dataset::{Dataset, Loaded, load};
 pub use news::{Epoch, Figures, News, Observer, Start, Step, Test};
 pub use progress::{Best, Losses, Phase, Progress, Sums};
 

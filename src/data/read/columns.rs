@@ -89,6 +89,11 @@ const TIMES: &[&str] = &["time", "timestamp", "ts", "unixtime", "unixtimestamp",
 /// Names of columns that hold ratings.
 const RATINGS: &[&str] = &["rating", "ratings", "overall", "score", "stars", "rate"];
 
+/// Whether a column of this name holds items.
+pub(crate) fn is_item(name: &str) -> bool {
+    ITEMS.contains(&plain(name).as_str())
+}
+
 /// Whether a line of these fields is a header, by the names at the places that numbers give.
 pub(super) fn is_header(fields: &[String], format: &Format) -> bool {
     let known = |given: &Option<String>, names: &[&str]| {

@@ -23,6 +23,7 @@ mod prepared;
 mod times;
 
 pub use columns::{Columns, Format};
+pub(crate) use columns::{is_item, plain};
 pub use fields::Separator;
 pub use layout::{Layout, Table};
 pub use prepared::write_prepared;
