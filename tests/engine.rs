@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest, Split};
-use prismrec::kernels::{BufferId, Call, Region, gather, linear, sum_slices};
+use prismrec::kernels::{BufferId, Call, Region, adam_rows, gather, linear, sum_slices};
 
 /// Every engine that this machine has, new, with a name to print.
 fn engines() -> Vec<(String, Box<dyn Engine>)> {
@@ -265,4 +265,35 @@ fn contradictions_are_refused() {
     assert!(message.contains("--adapter llvmpipe"), "{message}");
     let message = refused(&EngineRequest { split: Some("cpu:linear".parse().unwrap()), ..cpu });
     assert!(message.contains("--split cpu:linear"), "{message}");
+}
+
+/// A chunk of the item table that a step uses no row of, at a size whose shader looks at four elements at once.
+#[test]
+fn a_call_for_nothing_may_have_empty_regions() {
+    for (name, mut engine) in engines() {
+        let mut region = |name: &str, len: usize| all(engine.allocate(name, len).unwrap(), len);
+        let nothing = adam_rows::Params {
+            first: 0,
+            rows: 0,
+            dim: 4,
+            base: 0,
+            plane: 0,
+            step: 1,
+            rate: 0.1,
+            correction: 1.0,
+        };
+        let regions = adam_rows::Bindings {
+            items: region("items", 0),
+            gradient: region("gradient", 0),
+            working: region("working", 0),
+            table: region("table", 4),
+            first_moment: region("first moment", 4),
+            second_moment: region("second moment", 4),
+            updated: region("updated", 1),
+        };
+        let table = regions.table;
+        engine.write(table, &bits(&[1.0, 2.0, 3.0, 4.0])).unwrap();
+        engine.run("nothing", &[adam_rows::call(nothing, regions)]).unwrap();
+        assert_eq!(floats(engine.read(table).unwrap()), [1.0, 2.0, 3.0, 4.0], "{name}");
+    }
 }

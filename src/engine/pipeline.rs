@@ -36,6 +36,9 @@ pub(super) struct Pipeline {
     pipeline: wgpu::ComputePipeline,
     /// The region, by its place among a call's, that is bound a second time as a uniform.
     uniform: Option<usize>,
+    /// Fewest elements bound of a region: `serial` may look at it as vectors of four, and binding less than one of
+    /// whatever a shader's array has is an error, even where none is read.
+    least: usize,
     bind_groups: HashMap<Vec<Region>, wgpu::BindGroup>,
 }
 
@@ -87,7 +90,8 @@ impl Pipeline {
             },
             cache: None,
         });
-        Pipeline { kernel, layout, pipeline, uniform, bind_groups: HashMap::new() }
+        let least = if chosen.point == "serial" { 4 } else { 1 };
+        Pipeline { kernel, layout, pipeline, uniform, least, bind_groups: HashMap::new() }
     }
 
     /// Makes the bind group for these regions, if there is none yet. `params` is the buffer of the calls' parameters,
@@ -107,8 +111,7 @@ impl Pipeline {
         let mut entries =
             vec![wgpu::BindGroupEntry { binding: 0, resource: resource(params, 0, params_size(self.kernel)) }];
         for (region, binding) in regions.iter().zip(1..) {
-            // An empty region is nothing to read, but must be bound.
-            let size = wgpu::BufferSize::new(4 * region.len.max(1) as u64);
+            let size = wgpu::BufferSize::new(4 * region.len.max(self.least) as u64);
             let resource = resource(buffer(region.buffer), 4 * region.offset as u64, size);
             entries.push(wgpu::BindGroupEntry { binding, resource });
         }
