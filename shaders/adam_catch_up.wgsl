@@ -1,6 +1,6 @@
 // working[r] = row item_r of the table and of both moments, with the updates that dense Adam (see adam.wgsl) gives rows
-// without a gradient: g = 0 in steps updated + 1 .. step; after LONGEST of them nothing moves any more but the moments,
-// which are given the rest at once
+// without a gradient: g = 0 in steps updated + 1 .. step. A few of them, and those of early steps, are made one by one;
+// all others at once, where src/kernels/adam_catch_up.rs says how.
 //
 // `main`: one invocation an element. `serial`: one invocation sixteen elements of a row.
 // Parameters: kernels::adam_catch_up::Params.
@@ -17,7 +17,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> items: array<u32>; // those of the call are first .. first + rows
-@group(0) @binding(2) var<storage, read> rates: array<f32>; // rate and correction of step 1, 2, ...: [steps, 2]
+@group(0) @binding(2) var<storage, read> rates: array<f32>; // of each step, see the twin: [steps, 6]
 @group(0) @binding(3) var<storage, read> updated: array<u32>; // last step of each row, [items of the chunk]
 @group(0) @binding(4) var<storage, read> table: array<f32>; // [items of the chunk, dim]
 @group(0) @binding(4) var<storage, read> table4: array<vec4<f32>>;
@@ -33,7 +33,30 @@ const BETA1 = 0.9;
 const BETA2 = 0.999;
 const EPSILON = 1e-8;
 
+// As in the twin.
+const FEW = 4u;
+const EARLY = 1024u;
 const LONGEST = 256u;
+
+const LOG2_BETA1 = -0.15200309344504997;
+const LOG2_BETA2 = -0.0014434168696687186;
+
+// beta1^n and beta2^n
+fn decays(n: u32) -> vec2<f32> {
+    return exp2(f32(n) * vec2<f32>(LOG2_BETA1, LOG2_BETA2));
+}
+
+// Of the rates, what gives the sum of all updates after a step.
+fn nodes(step: u32) -> vec4<f32> {
+    let at = 6u * (min(step, params.steps) - 1u);
+    return vec4<f32>(rates[at + 2u], rates[at + 3u], rates[at + 4u], rates[at + 5u]);
+}
+
+fn later(nodes: vec4<f32>, m: f32, root: f32) -> f32 {
+    let one = root * nodes.y + EPSILON;
+    let other = root * nodes.w + EPSILON;
+    return m * (nodes.x * other + nodes.z * one) / (one * other);
+}
 
 @compute @workgroup_size(256)
 fn main(
@@ -52,23 +75,36 @@ fn main(
     var h = table[e];
     // Without a second moment it never had a gradient.
     if v > 0.0 {
-        let end = min(params.step, updated[item] + LONGEST);
-        for (var step = updated[item] + 1u; step <= end; step++) {
-            let at = 2u * (min(step, params.steps) - 1u);
+        let done = updated[item];
+        var end = done; // of those one by one
+        if done < EARLY || params.step - done <= FEW {
+            end = min(params.step, done + LONGEST);
+        } else {
+            let decayed = vec2<f32>(m, v) * decays(params.step - done);
+            h -= later(nodes(done), m, sqrt(v)) - later(nodes(params.step), decayed.x, sqrt(decayed.y));
+        }
+        for (var step = done + 1u; step <= end; step++) {
+            let at = 6u * (min(step, params.steps) - 1u);
             m = BETA1 * m;
             v = BETA2 * v;
             h -= rates[at] * m / (sqrt(v) * rates[at + 1u] + EPSILON);
         }
         if end < params.step {
-            let rest = f32(params.step - end);
-            m *= pow(BETA1, rest);
-            v *= pow(BETA2, rest);
+            let rest = decays(params.step - end);
+            m *= rest.x;
+            v *= rest.y;
         }
     }
     let to = params.first * params.dim + element;
     working[to] = h;
     working[params.plane + to] = m;
     working[2u * params.plane + to] = v;
+}
+
+fn later4(nodes: vec4<f32>, m: vec4<f32>, root: vec4<f32>) -> vec4<f32> {
+    let one = root * nodes.y + EPSILON;
+    let other = root * nodes.w + EPSILON;
+    return m * (nodes.x * other + nodes.z * one) / (one * other);
 }
 
 const OWN = 4u; // vectors of an invocation of `serial`
@@ -100,11 +136,21 @@ fn serial(
         v[c] = second_moment4[e];
         any += v[c];
     }
-    let updated_at = updated[item];
+    let done = updated[item];
     let moves = dot(any, vec4<f32>(1.0)) > 0.0;
-    let end = select(updated_at, min(params.step, updated_at + LONGEST), moves);
-    for (var step = updated_at + 1u; step <= end; step++) {
-        let rate_at = 2u * (min(step, params.steps) - 1u);
+    let few = done < EARLY || params.step - done <= FEW;
+    if moves && !few {
+        let before = nodes(done);
+        let after = nodes(params.step);
+        let decay = decays(params.step - done);
+        for (var c = 0u; c < OWN; c++) {
+            let left = later4(after, m[c] * decay.x, sqrt(v[c] * decay.y));
+            h[c] -= later4(before, m[c], sqrt(v[c])) - left;
+        }
+    }
+    let end = select(done, min(params.step, done + LONGEST), moves && few); // of those one by one
+    for (var step = done + 1u; step <= end; step++) {
+        let rate_at = 6u * (min(step, params.steps) - 1u);
         let rate = rates[rate_at];
         let correction = rates[rate_at + 1u];
         for (var c = 0u; c < OWN; c++) {
@@ -113,15 +159,13 @@ fn serial(
             h[c] -= rate * m[c] / (sqrt(v[c]) * correction + EPSILON);
         }
     }
-    let rest = select(0.0, f32(params.step - end), moves);
-    let first_rest = select(1.0, pow(BETA1, rest), rest > 0.0);
-    let second_rest = select(1.0, pow(BETA2, rest), rest > 0.0);
+    let rest = decays(select(0u, params.step - end, moves));
     for (var c = 0u; c < OWN; c++) {
         if part + c < vectors {
             let to = row * vectors + part + c;
             working4[to] = h[c];
-            working4[params.plane / 4u + to] = m[c] * first_rest;
-            working4[params.plane / 2u + to] = v[c] * second_rest;
+            working4[params.plane / 4u + to] = m[c] * rest.x;
+            working4[params.plane / 2u + to] = v[c] * rest.y;
         }
     }
 }

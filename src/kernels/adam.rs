@@ -11,6 +11,12 @@ pub const BETA2: f64 = 0.999;
 /// Added to the root of the second moment.
 pub const EPSILON: f32 = 1e-8;
 
+/// lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) of step t, from 1.
+pub fn rates(learning_rate: f64, step: u64) -> (f64, f64) {
+    let power = |beta: f64| beta.powf(step as f64);
+    (learning_rate / (1.0 - power(BETA1)), 1.0 / (1.0 - power(BETA2)).sqrt())
+}
+
 /// One element's update: p -= rate * m / (sqrt(v) * correction + epsilon), where `rate` = lr / (1 - beta1^t) and
 /// `correction` = 1 / sqrt(1 - beta2^t).
 #[inline(always)]

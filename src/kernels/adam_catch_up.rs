@@ -2,16 +2,56 @@
 //! since their last step: exactly those, one after the other, so that a step's cost follows its batch and the result does
 //! not show it.
 //!
-//! Only the first [`LONGEST`] of them are made: by then the first moment is 2e-12 of what it was, and the rest moves no
-//! parameter by a unit in the last place. The moments are given the rest at once.
+//! A few of them are made one by one. More are made at once, so that the cost does not follow the time since: with m and v
+//! of step f, the update of step s is m w / (sqrt(v) y + epsilon), w = beta1^(s - f) rate_s, y = beta2^((s - f) / 2)
+//! correction_s. Weights w vanish before y has changed by much, so that the sum over all s > f is, for any m and v, the sum
+//! over two nodes of Gauss's quadrature for that distribution of y. What is left of it after step t has the same form, with
+//! the moments of t. The sum is that of dense Adam to 1e-8 of itself; in early steps, where corrections change fast, updates
+//! are made one by one, [`LONGEST`] of them at most: by then the first moment is 2e-12 of what it was.
 
 use multiversion::multiversion;
 
-use super::adam::{BETA1, BETA2, update};
+use super::adam::{self, BETA1, BETA2, EPSILON, update};
 use super::{Real, fold, parallel};
 
-/// Updates of a row that are made one by one.
+/// As many updates are always made one by one.
+pub const FEW: u32 = 4;
+/// Rows of earlier steps are given their updates one by one.
+pub const EARLY: u32 = 1024;
+/// The most updates of a row that are made one by one.
 pub const LONGEST: u32 = 256;
+/// After as many steps nothing is left of the first moment: it is zero before it is denormal, which is slow.
+const GONE: u32 = 700;
+/// Columns of `rates`: rate and correction of a step, then weight and y of both nodes for the steps after it.
+pub const COLUMNS: usize = 6;
+
+/// `rates` of steps 1, 2, ...
+pub fn rates(learning_rate: f64, steps: usize) -> Vec<f32> {
+    let mut rows = vec![[0.0; COLUMNS]; steps];
+    // Sums of w y^k over the steps after one, k from 0 to 3; after the last row nothing changes.
+    let decay: [f64; 4] = std::array::from_fn(|k| BETA1 * BETA2.powf(k as f64 / 2.0));
+    let (rate, correction) = adam::rates(learning_rate, steps as u64);
+    let mut sums: [f64; 4] = std::array::from_fn(|k| rate * correction.powi(k as i32) * decay[k] / (1.0 - decay[k]));
+    for (row, step) in rows.iter_mut().rev().zip((1..=steps as u64).rev()) {
+        let (rate, correction) = adam::rates(learning_rate, step);
+        let [one, other] = nodes(sums);
+        *row = [rate, correction, one.0, one.1, other.0, other.1].map(|x| x as f32);
+        sums = std::array::from_fn(|k| decay[k] * (sums[k] + rate * correction.powi(k as i32)));
+    }
+    rows.concat()
+}
+
+/// Weight and place of the two nodes that have these moments.
+fn nodes([total, first, second, third]: [f64; 4]) -> [(f64, f64); 2] {
+    let mean = first / total;
+    let variance = second / total - mean * mean;
+    let skew = third / total - mean * (3.0 * variance + mean * mean);
+    let half = skew / variance / 2.0;
+    let root = (half * half + variance).sqrt();
+    let (below, above) = (half - root, half + root);
+    let weight = total * above / (above - below);
+    [(weight, mean + below), (total - weight, mean + above)]
+}
 
 kernel! {
     /// `main`: one invocation an element. `serial`: one invocation sixteen elements of a row. The table stays as it is
@@ -34,7 +74,7 @@ kernel! {
     bindings {
         /// Those of the call are in the chunk
         items: read u32,
-        /// rate and correction (see `adam`) of steps 1, 2, ...; the last one stands for all later: `[steps, 2]`
+        /// See [`COLUMNS`]; the last row stands for all later: `[steps, 6]`
         rates: read f32,
         /// The last step each row was updated for, `[items of the chunk]`
         updated: read u32,
@@ -82,6 +122,8 @@ pub fn twin<R: Real>(
             v.copy_from_slice(&second_moment[at]);
             // A row that never had a gradient has nothing to be given.
             if updated[item] < p.step && v.iter().any(|v| *v != R::zero()) {
+                let few = updated[item] < EARLY || p.step - updated[item] <= FEW;
+                let catch_up = if few { one_by_one } else { at_once };
                 catch_up(p, updated[item], rates, (h, m, v));
             }
         }
@@ -90,14 +132,13 @@ pub fn twin<R: Real>(
 
 /// The updates of one row after step `from`.
 #[multiversion(targets = "simd")]
-fn catch_up<R: Real>(p: &Params, from: u32, rates: &[R], (h, m, v): (&mut [R], &mut [R], &mut [R])) {
+fn one_by_one<R: Real>(p: &Params, from: u32, rates: &[R], (h, m, v): (&mut [R], &mut [R], &mut [R])) {
     // A register's worth at a time, so that the moments stay in registers from step to step.
     const LANES: usize = 16;
     let end = p.step.min(from + LONGEST);
-    let rest = (p.step - end) as i32;
-    let rest = (R::of((BETA1.powi(rest)) as f32), R::of((BETA2.powi(rest)) as f32));
+    let rest = decays(p.step - end);
     let rate_of = |step: u32| {
-        let at = 2 * (step.min(p.steps) as usize - 1);
+        let at = COLUMNS * (step.min(p.steps) as usize - 1);
         (rates[at], rates[at + 1])
     };
     let parts = h.chunks_mut(LANES).zip(m.chunks_mut(LANES)).zip(v.chunks_mut(LANES));
@@ -119,4 +160,38 @@ fn catch_up<R: Real>(p: &Params, from: u32, rates: &[R], (h, m, v): (&mut [R], &
             v[lane] = vs[lane] * rest.1;
         }
     }
+}
+
+/// The updates of one row after step `from`.
+#[multiversion(targets = "simd")]
+fn at_once<R: Real>(p: &Params, from: u32, rates: &[R], (h, m, v): (&mut [R], &mut [R], &mut [R])) {
+    let nodes = |step: u32| {
+        let at = COLUMNS * (step.min(p.steps) as usize - 1);
+        [rates[at + 2], rates[at + 3], rates[at + 4], rates[at + 5]]
+    };
+    let (before, after) = (nodes(from), nodes(p.step));
+    let mut decay: (R, R) = decays(p.step - from);
+    if p.step - from > GONE {
+        decay.0 = R::zero();
+    }
+    let n = h.len();
+    let (m, v) = (&mut m[..n], &mut v[..n]);
+    for i in 0..n {
+        let left = (m[i] * decay.0, v[i] * decay.1);
+        h[i] -= later(before, m[i], v[i].sqrt()) - later(after, left.0, left.1.sqrt());
+        (m[i], v[i]) = left;
+    }
+}
+
+/// The sum of all updates after a step.
+#[inline(always)]
+fn later<R: Real>([w0, y0, w1, y1]: [R; 4], m: R, root: R) -> R {
+    let one = root * y0 + R::of(EPSILON);
+    let other = root * y1 + R::of(EPSILON);
+    m * (w0 * other + w1 * one) / (one * other)
+}
+
+/// beta1^n and beta2^n
+fn decays<R: Real>(n: u32) -> (R, R) {
+    (R::of(BETA1.powi(n as i32) as f32), R::of(BETA2.powi(n as i32) as f32))
 }

@@ -7,6 +7,7 @@ use super::{Hyper, Shape};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::kernels::Region;
+use crate::kernels::adam_catch_up::COLUMNS;
 use crate::kernels::select_confident::SLOT;
 
 /// Copies of the shared parameters' gradient that are summed by Adam: the work that a sum over tokens is dealt to.
@@ -189,7 +190,7 @@ buffers! {
     shared_first_moment: |s: &Sizes| s.shared,
     shared_second_moment: |s: &Sizes| s.shared,
     shared_gradient: |s: &Sizes| SLICES * s.shared,
-    rates: |_: &Sizes| RATES * 2,
+    rates: |_: &Sizes| RATES * COLUMNS,
     // The batch.
     /// which of the rows in use each token is
     token_rows: |s: &Sizes| s.tokens,

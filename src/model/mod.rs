@@ -6,7 +6,7 @@ use crate::data::batch::{Batch, Packed, Segments};
 use crate::engine::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
 use crate::kernels::select_confident::SLOT;
-use crate::kernels::{Call, Region, sum_slices};
+use crate::kernels::{Call, Region, adam_catch_up, sum_slices};
 
 mod buffers;
 mod parameters;
@@ -19,7 +19,7 @@ pub use shape::{AdamState, Hyper, Shape, StepLosses, Tensor, Tensors, Variant};
 
 use buffers::{Buffers, Capacity, Chunk, ChunkRows, RATES, RING, SLICES, head};
 use parameters::Layout;
-use program::{Counts, Program, adam_rates};
+use program::{Counts, Program};
 
 /// The model on an engine.
 pub struct Model {
@@ -84,11 +84,7 @@ impl Model {
         let capacity = Capacity::new(shape, &hyper);
         let buffers = Buffers::new(&mut *engine, shape, &layout, &capacity)?;
         let known = buffers::allocate(&mut *engine, "known", 1 << 14)?;
-        let rates: Vec<u32> = (1..=RATES as u64)
-            .flat_map(|step| <[f32; 2]>::from(adam_rates(hyper.learning_rate, step)))
-            .map(f32::to_bits)
-            .collect();
-        engine.write(buffers.rates, &rates)?;
+        engine.write(buffers.rates, bytemuck::cast_slice(&adam_catch_up::rates(hyper.learning_rate, RATES)))?;
         let losses = Losses::default();
         Ok(Model { engine, shape, hyper, layout, capacity, buffers, known, step: 0, caught_up: true, losses })
     }

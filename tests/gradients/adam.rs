@@ -34,6 +34,11 @@ fn rates(step: i32) -> (f32, f32) {
 /// are up to 30 steps.
 const ADAM_TOLERANCE: f64 = 1e-7;
 
+/// Those of all steps, as `adam_catch_up` has them.
+fn all_rates(steps: usize) -> Vec<f64> {
+    adam_catch_up::rates(LEARNING_RATE, steps).into_iter().map(f64::from).collect()
+}
+
 /// Gradients of all sizes, as epsilon shows only in tiny ones, and zeros.
 fn gradients(random: &mut Random, n: usize) -> Vec<f64> {
     (0..n).map(|_| random.reals(1)[0] * random.one_of(&[1.0, 1e-3, 1e-7, 1e-8, 0.0])).collect()
@@ -76,8 +81,7 @@ fn adam_rows() {
     let mut table = random.reals(items * dim);
     let (mut m, mut v, mut updated) = (vec![0.0; items * dim], vec![0.0; items * dim], vec![0u32; items]);
     let mut dense: Vec<Plain> = table.iter().map(|&parameter| Plain { parameter, m: 0.0, v: 0.0 }).collect();
-    let all_rates: Vec<f64> =
-        (1..=steps).flat_map(|step| [f64::from(rates(step).0), f64::from(rates(step).1)]).collect();
+    let all_rates = all_rates(steps as usize);
     for step in 1..=steps {
         let count = random.below(4);
         let rows = random.distinct(count, items);
@@ -136,7 +140,7 @@ fn catch_up(rows: &[u32], dim: usize, step: u32, rates: &[f64], (table, m, v, up
         base: 0,
         plane: plane as u32,
         step,
-        steps: rates.len() as u32 / 2,
+        steps: (rates.len() / adam_catch_up::COLUMNS) as u32,
     };
     let mut working = poison(3 * plane);
     adam_catch_up::twin(&params, rows, rates, updated, table, m, v, &mut working);
@@ -153,9 +157,10 @@ fn catch_up_one(start: [f64; 3], from: u32, step: u32, rates: &[f64]) -> [f64; 3
 #[test]
 fn adam_catch_up() {
     let update = |rates: &[f64]| catch_up_one([0.5, 0.3, 0.2], 2, 9, rates);
-    let short = [0.1, 1.5, 0.2, 1.3, 0.3, 1.1, 0.4, 1.0];
-    let mut long = short.to_vec();
-    (4..9).for_each(|_| long.extend([0.4, 1.0]));
+    let row = |rate, correction| [rate, correction, f64::NAN, f64::NAN, f64::NAN, f64::NAN];
+    let short = [row(0.1, 1.5), row(0.2, 1.3), row(0.3, 1.1), row(0.4, 1.0)].concat();
+    let mut long = short.clone();
+    (4..9).for_each(|_| long.extend(row(0.4, 1.0)));
     assert_eq!(update(&short), update(&long));
     let decay = 0.9f32 as f64;
     assert!((update(&short)[1] - 0.3 * decay.powi(7)).abs() <= 1e-15);
@@ -165,9 +170,8 @@ fn adam_catch_up() {
 #[test]
 fn a_row_catches_up_over_a_thousand_steps() {
     let start = Plain { parameter: 0.5, m: 0.3, v: 0.2 };
+    let all_rates = all_rates(1010);
     for behind in [1, 255, 256, 257, 1000] {
-        let all_rates: Vec<f64> =
-            (1..=1010).flat_map(|step| [f64::from(rates(step).0), f64::from(rates(step).1)]).collect();
         let [table, m, v] = catch_up_one([start.parameter, start.m, start.v], 1010 - behind, 1010, &all_rates);
         let mut dense = start;
         (1011 - behind as i32..=1010).for_each(|step| dense.step(step, 0.0));
@@ -175,6 +179,41 @@ fn a_row_catches_up_over_a_thousand_steps() {
         // The constants are f32: 6e-8 each, to the power of up to 1000.
         for (got, want) in [(m, dense.m), (v, dense.v)] {
             assert!((got - want).abs() <= 1e-4 * want, "{behind} steps: {got}, dense {dense:?}");
+        }
+    }
+}
+
+/// Many updates made at once are those of dense Adam, one after the other: for moments of all sizes, from the first step on
+/// where that is done, over few and many steps, with a halt between, and past the table's end.
+#[test]
+fn updates_at_once_are_the_sum_of_all() {
+    let steps = 6000;
+    let (all_rates, few) = (all_rates(steps as usize), adam_catch_up::FEW);
+    for from in [adam_catch_up::EARLY, 1500, 4000, 5990, 6500] {
+        for behind in [few + 1, few + 2, 20, 100, 255, 400, 700, 701, 3000] {
+            for (m, v) in
+                [(0.3, 0.2), (-0.3, 1e3), (1e-4, 1e-7), (1e-8, 1e-15), (-1e-9, 1e-17), (1e-9, 1e-20), (0.0, 0.1)]
+            {
+                let start = Plain { parameter: 0.5, m, v };
+                let mut dense = start;
+                let to = from + behind;
+                (from as i32 + 1..=to as i32).for_each(|step| dense.step(step, 0.0));
+                let halt = from + behind / 3;
+                let all = catch_up_one([start.parameter, m, v], from, to, &all_rates);
+                let before = catch_up_one([start.parameter, m, v], from, halt, &all_rates);
+                for got in [all, catch_up_one(before, halt, to, &all_rates)] {
+                    // The table is of f32: a few roundings of 6e-8 of up to twice what all updates together come to. Of its
+                    // last row's corrections, which later steps take, 2e-3 are missing.
+                    let whole = 20.0 * LEARNING_RATE * m.abs() / (v.sqrt() + 1e-8);
+                    let tolerance = whole * if to > steps as u32 { 3e-3 } else { 1e-7 };
+                    let off = (got[0] - dense.parameter).abs();
+                    assert!(off <= tolerance, "{from}, {behind}, {start:?}: {got:?}, dense {dense:?}, off by {off}");
+                    for (got, want) in [(got[1], dense.m), (got[2], dense.v)] {
+                        // Powers are f32; a first moment of more than 700 steps ago is given up.
+                        assert!((got - want).abs() <= 1e-6 * want.abs() + 1e-31 * m.abs(), "{got}, dense {dense:?}");
+                    }
+                }
+            }
         }
     }
 }

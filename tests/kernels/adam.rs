@@ -147,10 +147,11 @@ fn adam_rows() {
 #[test]
 fn adam_catch_up() {
     let mut random = Random::new();
+    let rates: Vec<f64> = adam_catch_up::rates(0.01, 2000).into_iter().map(f64::from).collect();
     for (rows, items, dim) in ROWS {
-        // Rows from 0 to 40 steps behind, and some around or past the most that are made one by one; rates of their own
-        // for the first steps only.
-        let (step, steps) = (600, 500);
+        // Rows from 0 to 40 steps behind, and some around or past the most that are made one by one, or at once; rates of
+        // their own for the first steps only.
+        let (step, steps) = random.one_of(&[(600, 500), (2000, 1950), (2000, 2000)]);
         let chunk = Chunk::new(&mut random, rows, items, dim);
         let params = adam_catch_up::Params {
             first: chunk.first as u32,
@@ -161,11 +162,8 @@ fn adam_catch_up() {
             step,
             steps,
         };
-        let rates: Vec<f64> = (1..=steps)
-            .flat_map(|t| [0.01 / (1.0 - 0.9f64.powi(t as i32)), 1.0 / (1.0 - 0.999f64.powi(t as i32)).sqrt()])
-            .collect();
         let longest = adam_catch_up::LONGEST;
-        let far = [longest - 1, longest, longest + 1, longest + 30, 600];
+        let far = [longest - 1, longest, longest + 1, longest + 30, 600, 700, 701, 976, 977, step].map(|n| n.min(step));
         let behind: Vec<u32> = (0..items)
             .map(|_| if random.below(2) == 0 { random.one_of(&far) } else { random.below(41) as u32 })
             .collect();
@@ -178,7 +176,7 @@ fn adam_catch_up() {
             .rows(chunk.parts(dim), 1);
         Case::new(&adam_catch_up::KERNEL, params)
             .whole(&chunk.items)
-            .reals(&rates)
+            .reals(&rates[..steps as usize * adam_catch_up::COLUMNS])
             .whole(&updated)
             .reals(&state.parameter)
             .reals(&state.first_moment)

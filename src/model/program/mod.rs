@@ -290,7 +290,9 @@ impl Program<'_> {
     /// Adam's step on all shared parameters and on the item rows in use.
     pub fn update(&mut self, step: u64) {
         let b = self.buffers;
-        let (rate, correction) = adam_rates(self.hyper.learning_rate, step);
+        // As `adam_catch_up` has them.
+        let (rate, correction) = adam::rates(self.hyper.learning_rate, step.min(RATES as u64));
+        let (rate, correction) = (rate as f32, correction as f32);
         let params = adam::Params {
             elements: self.layout.len as u32,
             slices: SLICES as u32,
@@ -338,12 +340,4 @@ impl Program<'_> {
 /// How many pairs eq. 4 keeps: ceil(lambda * B * K), guarded against products such as 0.7 * 10 = 7.000000001.
 pub fn selection_rank(lambda: f64, rows: u32) -> u32 {
     (lambda * f64::from(rows) - 1e-9).ceil().max(0.0) as u32
-}
-
-/// Adam's lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) of step t, from 1.
-pub fn adam_rates(learning_rate: f64, step: u64) -> (f32, f32) {
-    let step = step.min(RATES as u64) as i32;
-    let rate = learning_rate / (1.0 - 0.9f64.powi(step));
-    let correction = 1.0 / (1.0 - 0.999f64.powi(step)).sqrt();
-    (rate as f32, correction as f32)
 }
