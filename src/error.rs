@@ -29,6 +29,9 @@ pub enum Error {
     /// The device stopped: lost, out of memory, or a call it refused.
     #[error("the GPU stopped: {0}")]
     Device(String),
+    /// A server that does not give what is wanted.
+    #[error("{0}")]
+    Download(String),
     /// Stopped by the user.
     #[error("interrupted")]
     Interrupted,

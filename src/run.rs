@@ -1,7 +1,7 @@
 //! A run's folder: `settings.toml`, `metrics.jsonl`, `best.safetensors`, `last.safetensors` (and `refit.safetensors`).
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -14,10 +14,18 @@ use crate::settings::Settings;
 /// # Errors
 /// [`Error::File`] where it cannot be written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_by(path, |file| file.write_all(bytes))
+}
+
+/// As [`write_whole`], with what `content` writes; nothing where that fails.
+///
+/// # Errors
+/// [`Error::File`] where it cannot be written.
+pub fn write_by(path: &Path, content: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
         let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
-        file.write_all(bytes)?;
+        content(file.as_file_mut())?;
         file.as_file().sync_all()?;
         // A temporary file is for its owner alone; a run is not more secret than the folder it lies in.
         #[cfg(unix)]

@@ -433,3 +433,20 @@ fn an_interrupt_saves_and_can_be_gone_on_from() {
     });
     assert!(long == whole, "an interrupted run ended with other parameters");
 }
+
+#[test]
+fn shells_and_manual_pages_know_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = prismrec(folder.path(), &["completions", shell]).assert().success();
+        script.stdout(contains("evaluate").and(contains("download")).and(contains("item-deviation")));
+    }
+    prismrec(folder.path(), &["completions", "cmd"]).assert().code(2).stderr(contains("fish"));
+    prismrec(folder.path(), &["man"]).assert().success().stdout(contains(".TH prismrec").and(contains("recommend")));
+    prismrec(folder.path(), &["man", "train"]).assert().success().stdout(contains("\\-\\-item\\-deviation"));
+    refused(folder.path(), &["man", "trian"], &["there is no command \"trian\"; there are: train, data"]);
+    prismrec(folder.path(), &["man", "--out", "pages"]).assert().success();
+    for page in ["prismrec.1", "prismrec-train.1", "prismrec-man.1"] {
+        assert!(folder.path().join("pages").join(page).is_file(), "{page}");
+    }
+}

@@ -325,7 +325,7 @@ fn reproduce_writes_reports_and_does_nothing_twice() {
     let other = [&REPRODUCE[..], &["2", "--epochs", "3", "--out", "out"]].concat();
     refused(path, &other, &["was begun with another epochs"]);
     refused(path, &["reproduce", "figure4", "data.txt", "--noises", "2"], &["noises 2 is out of range"]);
-    refused(path, &["reproduce", "table2", "data.txt", "--recipe", "beautty"], &["there are: beauty, ml-1m"]);
+    refused(path, &["reproduce", "table2", "data.txt", "--recipe", "beautty"], &["there are: beauty, steam, ml-1m"]);
 }
 
 #[test]

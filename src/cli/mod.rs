@@ -9,7 +9,9 @@ use clap::{Parser, Subcommand};
 
 mod adapters;
 mod data;
+mod download;
 mod evaluate;
+mod manual;
 mod plot;
 mod recommend;
 mod reproduce;
@@ -36,12 +38,15 @@ struct Cli {
 enum Command {
     Train(Box<train::TrainArgs>),
     Data(Box<data::DataArgs>),
+    Download(download::DownloadArgs),
     Evaluate(evaluate::EvaluateArgs),
     Tune(Box<tune::TuneArgs>),
     Reproduce(Box<reproduce::ReproduceArgs>),
     Recommend(recommend::RecommendArgs),
     Adapters(adapters::AdaptersArgs),
     Shaders(shaders::ShadersArgs),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
 }
 
 /// Parses, runs, and prints what went wrong: exit code 1 for an error, 2 for a wrong command line, 130 for an interrupted
@@ -58,12 +63,15 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(arguments) => train::run(*arguments),
         Command::Data(arguments) => data::run(*arguments),
+        Command::Download(arguments) => download::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Tune(arguments) => tune::run(*arguments),
         Command::Reproduce(arguments) => reproduce::run(*arguments),
         Command::Recommend(arguments) => recommend::run(arguments),
         Command::Adapters(arguments) => adapters::run(arguments),
         Command::Shaders(arguments) => shaders::run(arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -100,7 +108,7 @@ fn checkpoint_file(path: &Path) -> PathBuf {
 /// Settings of a recipe or of a file, where either is given.
 fn given_file(recipe: Option<&str>, config: Option<&Path>) -> Result<Given> {
     match (recipe, config) {
-        (Some(name), _) => crate::experiments::recipes::recipe(name),
+        (Some(name), _) => Ok(crate::experiments::recipes::recipe(name)?.settings),
         (None, Some(path)) => Given::read(path),
         (None, None) => Ok(Given::default()),
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use super::download::with_data;
 use super::terminal::{Terminal, stop_on_interrupt};
 use super::{given_file, print};
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::train::Dataset;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  prismrec reproduce table2 --data beauty.txt --recipe beauty         variants of the losses, three seeds
+  prismrec reproduce table2 --recipe beauty                           variants of the losses, three seeds
   prismrec reproduce all --data beauty.txt --recipe beauty --refit    everything, with refits
   prismrec reproduce figure5 --data beauty.txt --lambdas 0,0.5,1 --seeds 1 --epochs 5
   prismrec reproduce table2 --epochs 2                                on generated data: shows what comes out
@@ -28,7 +29,7 @@ pub(super) struct ReproduceArgs {
     /// The data, as DATA
     #[arg(long = "data", id = "data_file", value_name = "FILE", conflicts_with = "data")]
     data_file: Option<String>,
-    /// Settings of datasets/NAME.toml
+    /// Settings of datasets/NAME.toml, and its data (see prismrec download) where none are given
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     recipe: Option<String>,
     /// TOML file of settings; flags win
@@ -66,6 +67,7 @@ enum What {
 pub(super) fn run(arguments: ReproduceArgs) -> Result<()> {
     let ReproduceArgs { what, data_file, recipe, config, out, seeds, noises, lambdas, given } = arguments;
     let given = Given { data: given.data.clone().or(data_file.map(Into::into)), ..given };
+    let given = with_data(given, recipe.as_deref(), None)?;
     let settings = Settings::new(given, given_file(recipe.as_deref(), config.as_deref())?)?;
     let experiments = match what {
         What::Table2 => vec![Experiment::Table2],

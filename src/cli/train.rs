@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::print;
+use super::download::with_data;
 use super::terminal::{Terminal, stop_on_interrupt};
+use super::{given_file, print};
 use crate::checkpoint::{Checkpoint, Resume};
 use crate::engine;
 use crate::error::{Error, Result};
@@ -29,6 +30,7 @@ Examples:
   prismrec train ratings.csv --valid-from 80% --test-from 90%   trained before, tested after a moment
   prismrec train beauty.txt --engine gpu --dim 128          on the best GPU adapter
   prismrec train beauty.txt --config beauty.toml --lr 5e-4  settings from a file; flags win
+  prismrec train --recipe beauty                            a recipe's data, fetched once, and its settings
   prismrec train --resume runs/beauty                       goes on where Ctrl-C stopped it
 
 A run's folder holds settings.toml (a file for --config), metrics.jsonl, best.safetensors and last.safetensors.")]
@@ -47,6 +49,12 @@ pub(super) struct TrainArgs {
     /// TOML file of settings: the names of the flags, without dashes in front; flags win
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Settings of datasets/NAME.toml, and its data (see prismrec download) where no DATA is given
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "resume"])]
+    recipe: Option<String>,
+    /// A local copy of the recipe's data
+    #[arg(long, value_name = "PATH", requires = "recipe", conflicts_with = "data")]
+    file: Option<PathBuf>,
     /// Time the kernels of 50 steps after the first 10, or of what there is after the first: prints a table, and writes a
     /// trace that Perfetto and chrome://tracing open
     #[arg(long, value_name = "FILE")]
@@ -54,7 +62,7 @@ pub(super) struct TrainArgs {
 }
 
 pub(super) fn run(arguments: TrainArgs) -> Result<()> {
-    let TrainArgs { mut given, more, run, resume, config, profile } = arguments;
+    let TrainArgs { mut given, more, run, resume, config, recipe, file, profile } = arguments;
     if let Some(Files(files)) = &mut given.data {
         files.extend(more);
     }
@@ -62,8 +70,9 @@ pub(super) fn run(arguments: TrainArgs) -> Result<()> {
     match resume {
         Some(folder) => go_on(&given, &folder, profiler),
         None => {
-            let file = config.as_deref().map(Given::read).transpose()?.unwrap_or_default();
-            begin(Settings::new(given, file)?, run.as_deref(), profiler)
+            let settings = given_file(recipe.as_deref(), config.as_deref())?;
+            let given = with_data(given, recipe.as_deref(), file.as_deref())?;
+            begin(Settings::new(given, settings)?, run.as_deref(), profiler)
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use super::download::with_data;
 use super::terminal::{Terminal, stop_on_interrupt};
 use super::{given_file, print};
 use crate::error::{Error, Result};
@@ -56,7 +57,7 @@ pub(super) struct TuneArgs {
     /// Leave the checkpoints of trials that are done
     #[arg(long)]
     keep_checkpoints: bool,
-    /// Settings of datasets/NAME.toml; those of the space are drawn all the same
+    /// Settings of datasets/NAME.toml, and its data (see prismrec download) where none are given; those of the space are drawn all the same
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     recipe: Option<String>,
     /// TOML file of settings; flags win, and those of the space are drawn all the same
@@ -103,7 +104,7 @@ fn open(arguments: &TuneArgs) -> Result<(Study, Settings)> {
     let space = space.as_deref().map(Space::read).transpose()?;
     let file = given_file(recipe.as_deref(), config.as_deref())?;
     if !Study::exists(folder) {
-        let settings = Settings::new(given.clone(), file)?;
+        let settings = Settings::new(with_data(given.clone(), recipe.as_deref(), None)?, file)?;
         let space = space.map_or_else(Space::paper, Ok)?.without(&given.names());
         let definition = Definition {
             study_seed: study_seed.unwrap_or(1),

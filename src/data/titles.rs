@@ -13,6 +13,29 @@ const CATEGORIES: &[&str] =
 /// What a file without a header has, as MovieLens' movies.dat.
 const UNNAMED: &[&str] = &["item", "title", "genres"];
 
+/// The columns of MovieLens 100K's u.item behind the fifth, each 0 or 1.
+const GENRES: [&str; 19] = [
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+];
+
 /// What is known of a catalogue's items.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Titles {
@@ -30,8 +53,8 @@ struct Rows {
 }
 
 impl Titles {
-    /// Reads a table with a header (commas, tabs, semicolons, `::`), MovieLens' `item::title::genres` without one, or
-    /// JSON lines. Where several columns may be the items', the one with the most items of the catalogue is. The text may
+    /// Reads a table with a header (commas, tabs, semicolons, `::`), MovieLens' `item::title::genres` without one (or 100K's
+    /// u.item), or JSON lines. Where several columns may be the items', the one with the most items of the catalogue is. The text may
     /// be Latin-1, too.
     ///
     /// # Errors
@@ -122,6 +145,9 @@ fn rows(text: &str) -> std::result::Result<Rows, Wrong> {
     if first.trim_start().starts_with('{') {
         return objects(text);
     }
+    if first.split('|').count() == 5 + GENRES.len() {
+        return Ok(flags(text));
+    }
     if first.contains("::") {
         let split = |line: &str| line.split("::").map(str::to_owned).collect::<Vec<_>>();
         let mut rows: Vec<Vec<String>> = text.lines().filter(|line| !line.trim().is_empty()).map(split).collect();
@@ -144,6 +170,18 @@ fn rows(text: &str) -> std::result::Result<Rows, Wrong> {
     let names = reader.headers().map_err(wrong)?.iter().map(str::to_owned).collect();
     let rows = reader.records().map(|record| Ok(record?.iter().map(str::to_owned).collect()));
     Ok(Rows { names, rows: rows.collect::<std::result::Result<_, csv::Error>>().map_err(wrong)? })
+}
+
+/// MovieLens 100K's `item|title|date|date|address|0|1|0 ...`.
+fn flags(text: &str) -> Rows {
+    let row = |line: &str| {
+        let fields: Vec<&str> = line.split('|').collect();
+        let genres = GENRES.iter().zip(fields.iter().skip(5)).filter(|(_, flag)| **flag == "1");
+        let text = |place: usize| fields.get(place).map_or_else(String::new, |&field| field.to_owned());
+        vec![text(0), text(1), genres.map(|(genre, _)| *genre).collect::<Vec<_>>().join("|")]
+    };
+    let rows = text.lines().filter(|line| !line.trim().is_empty()).map(row).collect();
+    Rows { names: UNNAMED.iter().map(|&name| name.to_owned()).collect(), rows }
 }
 
 /// JSON lines: the keys of the first are the names.

@@ -285,15 +285,22 @@ impl Given {
 
     /// As `read`; an error is the byte where it is and what it is.
     fn parse(text: &str) -> std::result::Result<Given, (usize, String)> {
+        type Key<'a> = toml::Spanned<toml::de::DeString<'a>>;
+        type Value<'a> = toml::Spanned<toml::de::DeValue<'a>>;
         let wrong = |e: toml::de::Error| (e.span().map_or(0, |span| span.start), e.message().to_owned());
-        let table = toml::de::DeTable::parse(text).map_err(wrong)?;
+        let mut table = toml::de::DeTable::parse(text).map_err(wrong)?;
+        // Recipes say where their data come from, too.
+        let source = |(key, value): &(&Key, &Value)| key.get_ref() == "source" && value.get_ref().is_table();
+        if let Some(key) = table.get_ref().iter().find(source).map(|(key, _)| key.clone()) {
+            table.get_mut().remove(&key);
+        }
         for key in table.get_ref().keys() {
             let name: &str = key.get_ref();
             if !names().any(|(known, _)| known == name) {
                 return Err((key.span().start, unknown(name)));
             }
         }
-        toml::from_str(text).map_err(wrong)
+        Given::deserialize(toml::de::Deserializer::from(table)).map_err(wrong)
     }
 }
 
