@@ -1,5 +1,6 @@
 //! Evaluation: the rank of each user's held-out item, and what the ranks come to.
 
+use std::fmt;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -11,6 +12,13 @@ use crate::data::read::Counts;
 use crate::data::split::{Part, Split};
 use crate::error::{Error, Result};
 use crate::model::Model;
+
+mod beyond;
+mod lists;
+mod resample;
+
+pub use beyond::{Beyond, Bucket, Items};
+pub use resample::{Difference, Interval, Resampling, differences, intervals};
 
 /// Items that the truth is ranked against in the `sampled` protocol.
 pub const NEGATIVES: usize = 100;
@@ -101,14 +109,16 @@ impl Evaluator {
     /// Where the model has another number of items than the data, or its engine fails; [`Error::Interrupted`] where
     /// `progress` does not want it to go on.
     pub fn run(&self, model: &mut Model, progress: &mut dyn FnMut(usize) -> bool) -> Result<Evaluation> {
+        Ok(self.summary(&self.ranks(model, progress)?))
+    }
+
+    /// The rank of each evaluated user's held-out item.
+    ///
+    /// # Errors
+    /// As [`run`](Evaluator::run).
+    pub fn ranks(&self, model: &mut Model, progress: &mut dyn FnMut(usize) -> bool) -> Result<Vec<Rank>> {
+        self.check(model)?;
         let counts = self.split.counts();
-        if model.shape().items != counts.items {
-            return Err(Error::Data(format!(
-                "the model has {} items and the data {}: evaluate on the data that it was trained on",
-                model.shape().items,
-                counts.items
-            )));
-        }
         let mut ranks = Vec::with_capacity(self.users.len());
         for block in self.users.chunks(model.evaluation_batch()) {
             let histories: Vec<&[u32]> = block.iter().map(|&user| self.split.history(user, self.part)).collect();
@@ -134,14 +144,30 @@ impl Evaluator {
                 return Err(Error::Interrupted);
             }
         }
-        Ok(Evaluation {
+        Ok(ranks)
+    }
+
+    /// What the ranks come to.
+    pub fn summary(&self, ranks: &[Rank]) -> Evaluation {
+        Evaluation {
             protocol: self.protocol,
             part: self.part,
             users: ranks.len(),
             competitors: ranks.iter().map(|rank| rank.competitors).min().unwrap_or(0),
-            counts,
-            metrics: metrics(&ranks, self.protocol),
-        })
+            counts: self.split.counts(),
+            metrics: metrics(ranks, self.protocol),
+        }
+    }
+
+    /// Refuses a model of another catalogue.
+    fn check(&self, model: &Model) -> Result<()> {
+        let (known, items) = (model.shape().items, self.split.counts().items);
+        if known == items {
+            return Ok(());
+        }
+        Err(Error::Data(format!(
+            "the model has {known} items and the data {items}: evaluate on the data that it was trained on"
+        )))
     }
 
     /// The items that do not compete with each history's truth.
@@ -199,24 +225,56 @@ pub fn rank(truth: f32, others: &[f32]) -> u32 {
     others.iter().filter(ahead).count() as u32
 }
 
-/// Means over users: Recall@n (the truth is among the first n), NDCG@n (1 / log2(place + 1) where it is, places from 1),
-/// MRR (1 / place) and AUC (the share of competitors behind the truth; 1 where there are none).
-pub fn metrics(ranks: &[Rank], protocol: Protocol) -> Metrics {
-    let mean = |of: &dyn Fn(Rank) -> f64| ranks.iter().map(|&rank| of(rank)).sum::<f64>() / ranks.len() as f64;
+/// A figure that a rank has; users' mean is the figure of an evaluation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Figure {
+    /// Whether the truth is among the first n.
+    Recall(u32),
+    /// 1 / log2(place + 1) where it is, places from 1.
+    Ndcg(u32),
+    /// 1 / place
+    Mrr,
+    /// The share of competitors behind the truth; 1 where there are none.
+    Auc,
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Figure::Recall(n) => write!(f, "recall@{n}"),
+            Figure::Ndcg(n) => write!(f, "ndcg@{n}"),
+            Figure::Mrr => f.write_str("mrr"),
+            Figure::Auc => f.write_str("auc"),
+        }
+    }
+}
+
+impl Figure {
+    fn of(self, at: Rank) -> f64 {
+        match self {
+            Figure::Recall(n) => f64::from(u8::from(at.rank < n)),
+            Figure::Ndcg(n) if at.rank < n => 1.0 / (f64::from(at.rank) + 2.0).log2(),
+            Figure::Ndcg(_) => 0.0,
+            Figure::Mrr => 1.0 / (f64::from(at.rank) + 1.0),
+            Figure::Auc => 1.0 - f64::from(at.rank) / f64::from(at.competitors.max(1)),
+        }
+    }
+}
+
+/// The figures of a protocol.
+fn figures(protocol: Protocol) -> Vec<Figure> {
     let first: &[u32] = match protocol {
         Protocol::Sampled => &[1, 5, 10],
         Protocol::Full => &[1, 5, 10, 20, 100],
     };
-    let mut metrics = Metrics::new();
-    for &n in first {
-        metrics.insert(format!("recall@{n}"), mean(&|at| f64::from(u8::from(at.rank < n))));
-    }
     // NDCG@1 is Recall@1.
-    for &n in &first[1..] {
-        let gain = |at: Rank| if at.rank < n { 1.0 / (f64::from(at.rank) + 2.0).log2() } else { 0.0 };
-        metrics.insert(format!("ndcg@{n}"), mean(&gain));
-    }
-    metrics.insert("mrr".into(), mean(&|at| 1.0 / (f64::from(at.rank) + 1.0)));
-    metrics.insert("auc".into(), mean(&|at| 1.0 - f64::from(at.rank) / f64::from(at.competitors.max(1))));
-    metrics
+    let (recall, ndcg) = (first.iter().map(|&n| Figure::Recall(n)), first[1..].iter().map(|&n| Figure::Ndcg(n)));
+    recall.chain(ndcg).chain([Figure::Mrr, Figure::Auc]).collect()
+}
+
+/// Means over users: Recall@n (the truth is among the first n), NDCG@n (1 / log2(place + 1) where it is, places from 1),
+/// MRR (1 / place) and AUC (the share of competitors behind the truth; 1 where there are none).
+pub fn metrics(ranks: &[Rank], protocol: Protocol) -> Metrics {
+    let mean = |figure: Figure| ranks.iter().map(|&rank| figure.of(rank)).sum::<f64>() / ranks.len() as f64;
+    figures(protocol).into_iter().map(|figure| (figure.to_string(), mean(figure))).collect()
 }

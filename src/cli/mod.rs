@@ -14,6 +14,7 @@ mod evaluate;
 mod manual;
 mod plot;
 mod recommend;
+mod report;
 mod reproduce;
 mod shaders;
 mod show;

@@ -146,7 +146,7 @@ pub(super) fn evaluation(evaluation: &Evaluation) -> String {
 }
 
 /// `recall@10` as people write it.
-fn spelled(name: &str) -> String {
+pub(super) fn spelled(name: &str) -> String {
     match name.split_once('@') {
         Some(("recall", k)) => format!("Recall@{k}"),
         Some((name, k)) => format!("{}@{k}", name.to_uppercase()),

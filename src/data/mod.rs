@@ -29,6 +29,8 @@ pub(crate) enum Stream {
     Noise(u8),
     /// What a trial of a study has.
     Trial(u64),
+    /// Of the users of an evaluation.
+    Resample(u32),
 }
 
 /// The generator of one stream of `seed`.
@@ -42,6 +44,7 @@ pub(crate) fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
         Stream::ShuffledCategories => 6 << 32,
         Stream::Noise(kind) => (7 + u64::from(kind)) << 32,
         Stream::Trial(trial) => (9 << 32) + trial,
+        Stream::Resample(resample) => (10 << 32) + u64::from(resample),
     });
     rng
 }

@@ -76,7 +76,7 @@ impl Statistics {
 }
 
 /// Of numbers in ascending order.
-fn gini(ascending: &[usize]) -> f64 {
+pub(crate) fn gini(ascending: &[usize]) -> f64 {
     let n = ascending.len() as f64;
     let total: f64 = ascending.iter().map(|&x| x as f64).sum();
     let weighted: f64 = ascending.iter().enumerate().map(|(i, &x)| (i as f64 + 1.0) * x as f64).sum();
