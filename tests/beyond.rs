@@ -195,6 +195,7 @@ fn the_command_shows_all_of_it() {
         let (own, compared) = (&lines[number], &lines[3 + number]);
         let plain = |text: &str| serde_json::from_str::<Value>(text.lines().nth(number).unwrap()).unwrap();
         assert_eq!((&own["protocol"], &compared["protocol"]), (&protocol.into(), &protocol.into()));
+        assert_eq!((&compared["first"], &compared["second"]), (&"a".into(), &"b".into()));
         assert_eq!(own["metrics"], plain(&alone_a)["metrics"]);
         for (name, value) in own["metrics"].as_object().unwrap() {
             let [low, high] = [0, 1].map(|end| own["intervals"][name][end].as_f64().unwrap());

@@ -129,7 +129,7 @@ pub(super) fn run(arguments: EvaluateArgs) -> Result<()> {
         (_, true) => Form::Markdown,
         _ => Form::Text,
     };
-    let file = checkpoint_file(&checkpoint);
+    let (given, file) = (checkpoint.clone(), checkpoint_file(&checkpoint));
     let checkpoint = Checkpoint::load(&file)?;
     let mut settings = engine.over(checkpoint.settings.clone())?;
     if !data.is_empty() {
@@ -190,7 +190,9 @@ pub(super) fn run(arguments: EvaluateArgs) -> Result<()> {
             form => report::beyond(&figures).iter().for_each(|table| tell(form, table)),
         }
     }
-    let Some(Other { file: other_file, checkpoint: other, settings: other_settings }) = other else { return Ok(()) };
+    let (Some(other), Some(against)) = (other, against) else { return Ok(()) };
+    let Other { checkpoint: other, settings: other_settings } = other;
+    let names = [&given, &against].map(|path| path.display().to_string());
     // Two at a time would take twice the memory.
     drop(model);
     let mut model = self::model(&other, &other_settings)?;
@@ -199,7 +201,7 @@ pub(super) fn run(arguments: EvaluateArgs) -> Result<()> {
         let evaluator = data.evaluator(&other_settings, part, protocol)?;
         let second = ranks(&evaluator, &mut model, (part, protocol), &mut terminal)?;
         let differences = differences(first, &second, protocol, how);
-        let [first, second] = [&file, &other_file].map(|file| file.display().to_string());
+        let [first, second] = names.clone();
         if form == Form::Json {
             let Evaluation { users, competitors, .. } = *evaluation;
             let differences = &differences;
@@ -240,7 +242,6 @@ fn ranks(
 
 /// What is compared with.
 struct Other {
-    file: PathBuf,
     checkpoint: Checkpoint,
     settings: Settings,
 }
@@ -257,7 +258,7 @@ fn other(path: &Path, first: &Checkpoint, with: &Settings) -> Result<Other> {
     }
     let Settings { data_seed, rank_known, valid_users, .. } = *with;
     let own = checkpoint.settings.clone().computed_as(with);
-    Ok(Other { file, checkpoint, settings: Settings { data_seed, rank_known, valid_users, ..own } })
+    Ok(Other { checkpoint, settings: Settings { data_seed, rank_known, valid_users, ..own } })
 }
 
 /// Categories from the file given, else from that of training where it is still there.
