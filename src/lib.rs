@@ -18,6 +18,7 @@ pub mod memory;
 pub mod model;
 pub mod profile;
 pub mod recommend;
+pub mod report;
 pub mod run;
 pub mod settings;
 pub mod train;

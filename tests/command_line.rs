@@ -65,7 +65,7 @@ fn help_shows_every_command_with_examples() {
         .assert()
         .success()
         .stdout(contains("train").and(contains("evaluate")).and(contains("recommend")));
-    for command in ["train", "evaluate", "recommend", "shaders", "tune", "reproduce"] {
+    for command in ["train", "evaluate", "recommend", "report", "shaders", "tune", "reproduce"] {
         prismrec(folder.path(), &[command, "--help"])
             .assert()
             .success()

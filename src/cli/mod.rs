@@ -12,6 +12,7 @@ mod data;
 mod download;
 mod evaluate;
 mod manual;
+mod page;
 mod plot;
 mod recommend;
 mod report;
@@ -44,6 +45,7 @@ enum Command {
     Tune(Box<tune::TuneArgs>),
     Reproduce(Box<reproduce::ReproduceArgs>),
     Recommend(recommend::RecommendArgs),
+    Report(page::ReportArgs),
     Adapters(adapters::AdaptersArgs),
     Shaders(shaders::ShadersArgs),
     Completions(manual::CompletionsArgs),
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Tune(arguments) => tune::run(*arguments),
         Command::Reproduce(arguments) => reproduce::run(*arguments),
         Command::Recommend(arguments) => recommend::run(arguments),
+        Command::Report(arguments) => page::run(arguments),
         Command::Adapters(arguments) => adapters::run(arguments),
         Command::Shaders(arguments) => shaders::run(arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
@@ -132,9 +135,13 @@ struct EngineArgs {
 impl EngineArgs {
     /// A checkpoint's settings with this engine.
     fn over(self, settings: Settings) -> Result<Settings> {
+        settings.with(&self.given())
+    }
+
+    fn given(self) -> Given {
         let EngineArgs { engine, adapter, threads } = self;
         // The adapter that was asked for in training says nothing of another engine.
         let adapter = adapter.or_else(|| engine.map(|_| String::new()));
-        settings.with(&Given { engine, adapter, threads, ..Given::default() })
+        Given { engine, adapter, threads, ..Given::default() }
     }
 }
