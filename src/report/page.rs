@@ -292,7 +292,10 @@ fn map(map: &Map, inside: &Inside) -> Markup {
     html! {
         p {
             @if map.users > 0 {
-                "The " (thousands(map.items.len())) " most frequent of " (thousands(map.catalogue)) " items. The colour is \
+                @if map.items.len() == map.catalogue { "All " (thousands(map.catalogue)) " items." } @else {
+                    "The " (thousands(map.items.len())) " most frequent of " (thousands(map.catalogue)) " items."
+                }
+                " The colour is \
                  the intention k with the greatest mean of p" sub { "k|i" } " (eq. 8) over the item's tokens in the \
                  histories of " (thousands(map.users)) " users."
             } @else {
