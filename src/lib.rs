@@ -21,5 +21,6 @@ pub mod recommend;
 pub mod report;
 pub mod run;
 pub mod settings;
+pub mod tensorboard;
 pub mod train;
 pub mod translate;

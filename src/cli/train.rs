@@ -12,7 +12,8 @@ use crate::memory;
 use crate::profile::Profiler;
 use crate::run::Run;
 use crate::settings::{Files, Given, Settings};
-use crate::train::{Dataset, Ended, Ready};
+use crate::tensorboard::EventFile;
+use crate::train::{Dataset, Ended, Phase, Ready};
 
 /// What a run that is gone on with may do otherwise: everything that does not belong to what it has done so far.
 const MAY_CHANGE: &[&str] =
@@ -59,33 +60,37 @@ pub(super) struct TrainArgs {
     /// trace that Perfetto and chrome://tracing open
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Also write figures and losses to an event file in the run's folder, for TensorBoard
+    #[arg(long)]
+    tensorboard: bool,
 }
 
 pub(super) fn run(arguments: TrainArgs) -> Result<()> {
-    let TrainArgs { mut given, more, run, resume, config, recipe, file, profile } = arguments;
+    let TrainArgs { mut given, more, run, resume, config, recipe, file, profile, tensorboard } = arguments;
     if let Some(Files(files)) = &mut given.data {
         files.extend(more);
     }
     let profiler = profile.map(Profiler::new).transpose()?;
     match resume {
-        Some(folder) => go_on(&given, &folder, profiler),
+        Some(folder) => go_on(&given, &folder, profiler, tensorboard),
         None => {
             let settings = given_file(recipe.as_deref(), config.as_deref())?;
             let given = with_data(given, recipe.as_deref(), file.as_deref())?;
-            begin(Settings::new(given, settings)?, run.as_deref(), profiler)
+            begin(Settings::new(given, settings)?, run.as_deref(), profiler, tensorboard)
         }
     }
 }
 
-fn begin(settings: Settings, folder: Option<&Path>, profiler: Option<Profiler>) -> Result<()> {
+fn begin(settings: Settings, folder: Option<&Path>, profiler: Option<Profiler>, tensorboard: bool) -> Result<()> {
     let engine = engine::open(&settings.engine_request()?)?;
     let data = Dataset::open(&settings)?;
     let ready = Ready::new(&settings, &data, engine)?;
     let run = Run::create(folder, &settings)?;
-    follow(profiled(ready, profiler), &run, None)
+    let events = tensorboard.then(|| EventFile::create(run.folder(), None)).transpose()?;
+    follow(watched(ready, profiler, events), &run, None)
 }
 
-fn go_on(given: &Given, folder: &Path, profiler: Option<Profiler>) -> Result<()> {
+fn go_on(given: &Given, folder: &Path, profiler: Option<Profiler>, tensorboard: bool) -> Result<()> {
     if let Some(name) = given.names().iter().find(|name| !MAY_CHANGE.contains(&name.as_str())) {
         return Err(Error::Setting(format!(
             "--{name} cannot be given with --resume: the run keeps the {name} that it began with (these may change: {})",
@@ -100,12 +105,20 @@ fn go_on(given: &Given, folder: &Path, profiler: Option<Profiler>) -> Result<()>
     data.check(&checkpoint.data)?;
     let ready = Ready::new(&settings, &data, engine)?;
     run.write_settings(&settings)?;
-    follow(profiled(ready, profiler), &run, Some((checkpoint, resume)))
+    // A refit counts its steps anew: the steps after its own are the first training's.
+    let after = (resume.progress.phase == Phase::Choose).then_some(resume.progress.step);
+    let events = tensorboard || EventFile::any_in(folder);
+    let events = events.then(|| EventFile::create(folder, after)).transpose()?;
+    follow(watched(ready, profiler, events), &run, Some((checkpoint, resume)))
 }
 
-fn profiled(ready: Ready<'_>, profiler: Option<Profiler>) -> Ready<'_> {
-    match profiler {
+fn watched(ready: Ready<'_>, profiler: Option<Profiler>, events: Option<EventFile>) -> Ready<'_> {
+    let ready = match profiler {
         Some(profiler) => ready.profile(profiler),
+        None => ready,
+    };
+    match events {
+        Some(events) => ready.events(events),
         None => ready,
     }
 }

@@ -26,6 +26,7 @@ use crate::model::{AdamState, Model, Tensors, initial_parameters, parameter_shap
 use crate::profile::Profiler;
 use crate::run::Run;
 use crate::settings::{Every, Settings};
+use crate::tensorboard::EventFile;
 
 /// Batches that are packed ahead of the step.
 const AHEAD: usize = 4;
@@ -37,6 +38,7 @@ pub struct Ready<'a> {
     model: Model,
     validation: [Evaluator; 2],
     profiler: Option<Profiler>,
+    events: Option<EventFile>,
     tested: bool,
 }
 
@@ -47,12 +49,17 @@ impl<'a> Ready<'a> {
         sampler(settings, data, &Progress::default())?;
         let validation = evaluators(settings, data, Part::Validation)?;
         let model = Model::new(engine, settings.shape(data.split.counts().items), settings.hyper())?;
-        Ok(Ready { settings, data, model, validation, profiler: None, tested: true })
+        Ok(Ready { settings, data, model, validation, profiler: None, events: None, tested: true })
     }
 
     /// Profiles some of the run's steps and tells of it ([`News::Profiled`]).
     pub fn profile(self, profiler: Profiler) -> Self {
         Ready { profiler: Some(profiler), ..self }
+    }
+
+    /// Writes what is recorded, and losses between, to this file too.
+    pub fn events(self, events: EventFile) -> Self {
+        Ready { events: Some(events), ..self }
     }
 
     /// Ends the run once its epoch is chosen: nothing is tested, nothing refitted.
@@ -99,6 +106,9 @@ struct Trainer<'a> {
     batches: u64,
     prefetch: Prefetch,
     profiler: Option<Profiler>,
+    events: Option<EventFile>,
+    /// The last step whose losses have been read.
+    losses_read: u64,
     /// Whether the chosen epoch is tested.
     tested: bool,
     /// When training time last began to run.
@@ -114,7 +124,7 @@ impl<'a> Trainer<'a> {
         resume: Option<(Checkpoint, Resume)>,
         observer: &'a mut dyn Observer,
     ) -> Result<Self> {
-        let Ready { settings, data, mut model, validation, profiler, tested } = ready;
+        let Ready { settings, data, mut model, validation, profiler, events, tested } = ready;
         let (record, shape) = (data.record(), model.shape());
         let fresh = resume.is_none();
         let progress = match resume {
@@ -155,10 +165,12 @@ impl<'a> Trainer<'a> {
             model,
             record,
             validation,
+            losses_read: progress.step,
             progress,
             batches,
             prefetch,
             profiler,
+            events,
             tested,
             clock: None,
             current: true,
@@ -229,9 +241,7 @@ impl<'a> Trainer<'a> {
         self.progress.step += 1;
         self.progress.sampler = prepared.after;
         self.profile(false)?;
-        for losses in self.model.take_losses(false)? {
-            self.progress.sums.add(&losses);
-        }
+        self.take_losses(false)?;
         self.tell_step();
         Ok(())
     }
@@ -323,11 +333,28 @@ impl<'a> Trainer<'a> {
         self.save_last()
     }
 
+    /// Adds up the losses of steps that are done; of all steps where it is to wait.
+    fn take_losses(&mut self, wait: bool) -> Result<()> {
+        let mut recent = Sums::default();
+        for losses in self.model.take_losses(wait)? {
+            self.progress.sums.add(&losses);
+            recent.add(&losses);
+            self.losses_read += 1;
+        }
+        if let Some(events) = &mut self.events {
+            let Losses { seq2item, seq2seq, .. } = recent.means();
+            let group = if self.progress.phase == Phase::Choose { "step" } else { "refit_step" };
+            let parts = [("s2i", seq2item, recent.examples), ("s2s", seq2seq, recent.selected)];
+            let parts = parts.iter().filter(|(_, _, n)| *n > 0);
+            let scalars = parts.map(|(part, mean, _)| (format!("{group}/loss_{part}"), *mean)).collect();
+            events.scalars(scalars, self.losses_read)?;
+        }
+        Ok(())
+    }
+
     /// Waits for all steps and stops the clock.
     fn pause(&mut self) -> Result<()> {
-        for losses in self.model.take_losses(true)? {
-            self.progress.sums.add(&losses);
-        }
+        self.take_losses(true)?;
         if let Some(began) = self.clock.take() {
             self.progress.seconds += began.elapsed().as_secs_f64();
         }
@@ -385,6 +412,7 @@ impl<'a> Trainer<'a> {
         self.batches = sampler.batches();
         self.prefetch = prefetch(self.settings, sampler)?;
         self.progress = progress;
+        self.losses_read = 0;
         let parameters =
             initial_parameters(self.model.shape(), self.settings.item_deviation.normal(), self.settings.seed);
         let mut zeros: Tensors = parameters.clone();
@@ -420,6 +448,9 @@ impl<'a> Trainer<'a> {
 
     fn write(&mut self, line: Value) -> Result<()> {
         self.run.record(&line)?;
+        if let Some(events) = &mut self.events {
+            events.record(&line, self.progress.step)?;
+        }
         self.progress.lines += 1;
         Ok(())
     }
