@@ -22,21 +22,61 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::File`] where it cannot be written.
 pub fn write_by(path: &Path, content: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
-        content(file.as_file_mut())?;
-        file.as_file().sync_all()?;
-        // A temporary file is for its owner alone; a run is not more secret than the folder it lies in.
-        #[cfg(unix)]
-        file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.persist(path)?;
-        // The new name is on disk only when the folder is.
-        #[cfg(unix)]
-        File::open(folder)?.sync_all()?;
-        Ok(())
-    };
-    write().map_err(Error::file("write", path))
+    let mut writing = Writing::begin(path)?;
+    content(writing.file.as_file_mut()).map_err(Error::file("write", path))?;
+    writing.finish()
+}
+
+/// A file that is being written beside its place: there is nothing in the place, or what was there, until it is finished.
+#[derive(Debug)]
+pub struct Writing {
+    file: tempfile::NamedTempFile,
+    folder: PathBuf,
+    path: PathBuf,
+}
+
+impl Writing {
+    /// # Errors
+    /// [`Error::File`] where nothing can be written there.
+    pub fn begin(path: &Path) -> Result<Writing> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder);
+        let file = file.map_err(Error::file("write", path))?;
+        Ok(Writing { file, folder: folder.to_owned(), path: path.to_owned() })
+    }
+
+    /// The file to write to.
+    ///
+    /// # Errors
+    /// [`Error::File`] where there is no further handle.
+    pub fn file(&self) -> Result<File> {
+        self.file.as_file().try_clone().map_err(Error::file("write", &self.path))
+    }
+
+    /// Where it will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// [`Error::File`] where that fails.
+    pub fn finish(self) -> Result<()> {
+        let Writing { file, folder, path } = self;
+        let finish = || {
+            file.as_file().sync_all()?;
+            // A temporary file is for its owner alone; a run is not more secret than the folder it lies in.
+            #[cfg(unix)]
+            file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+            file.persist(&path)?;
+            // The new name is on disk only when the folder is.
+            #[cfg(unix)]
+            File::open(&folder)?.sync_all()?;
+            Ok(())
+        };
+        finish().map_err(Error::file("write", &path))
+    }
 }
 
 /// The folder of one training run.

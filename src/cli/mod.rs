@@ -25,7 +25,7 @@ mod tune;
 
 use crate::engine::EngineChoice;
 use crate::error::{Error, Result};
-use crate::settings::{Given, Settings};
+use crate::settings::{Files, Given, MinRating, Settings};
 
 /// Sequential recommenders that separate a user's intentions, on hand-written WGSL kernels.
 #[derive(Parser)]
@@ -44,7 +44,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     Tune(Box<tune::TuneArgs>),
     Reproduce(Box<reproduce::ReproduceArgs>),
-    Recommend(recommend::RecommendArgs),
+    Recommend(Box<recommend::RecommendArgs>),
     Report(page::ReportArgs),
     Adapters(adapters::AdaptersArgs),
     Shaders(shaders::ShadersArgs),
@@ -70,7 +70,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Tune(arguments) => tune::run(*arguments),
         Command::Reproduce(arguments) => reproduce::run(*arguments),
-        Command::Recommend(arguments) => recommend::run(arguments),
+        Command::Recommend(arguments) => recommend::run(*arguments),
         Command::Report(arguments) => page::run(arguments),
         Command::Adapters(arguments) => adapters::run(arguments),
         Command::Shaders(arguments) => shaders::run(arguments),
@@ -118,8 +118,57 @@ fn given_file(recipe: Option<&str>, config: Option<&Path>) -> Result<Given> {
     }
 }
 
+/// A whole number from 1 on.
+fn positive(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "expected a whole number from 1 on".into())
+}
+
+/// The data that users' histories are taken from.
+#[derive(clap::Args, Clone)]
+struct HistoryArgs {
+    /// Files of interactions, read as for training [default: those that it was trained on]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    data: Vec<String>,
+    /// The column of users, by name or number [default: as in training]
+    #[arg(long, value_name = "COLUMN")]
+    user_column: Option<String>,
+    /// The column of items
+    #[arg(long, value_name = "COLUMN")]
+    item_column: Option<String>,
+    /// The column of times
+    #[arg(long, value_name = "COLUMN")]
+    time_column: Option<String>,
+    /// The column of ratings
+    #[arg(long, value_name = "COLUMN")]
+    rating_column: Option<String>,
+    /// Leave out interactions that are rated lower
+    #[arg(long, value_name = "RATING", allow_negative_numbers = true)]
+    min_rating: Option<MinRating>,
+}
+
+impl HistoryArgs {
+    fn given(&self) -> Given {
+        let HistoryArgs { data, user_column, item_column, time_column, rating_column, min_rating } = self.clone();
+        let data = Some(Files(data)).filter(|data| !data.is_empty());
+        Given { data, user_column, item_column, time_column, rating_column, min_rating, ..Given::default() }
+    }
+
+    /// A checkpoint's settings with these data.
+    fn over(&self, settings: Settings) -> Result<Settings> {
+        settings.with(&self.given())
+    }
+
+    /// Refuses what is given of data, where `others` takes none.
+    fn refuse(&self, others: &str) -> Result<()> {
+        match self.given().names().first() {
+            Some(name) => Err(Error::Setting(format!("--{name} is for users of data: {others} take none"))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What computes, where it is not to be what trained.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 struct EngineArgs {
     /// What computes [default: as in training]
     #[arg(long)]

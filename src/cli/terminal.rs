@@ -29,6 +29,16 @@ pub(super) fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
+/// A bar on standard error, where that is a terminal.
+pub(super) fn bar(len: usize, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(len as u64).with_prefix(what);
+    // A template that is wrong shows in every run.
+    if let Ok(style) = ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len} {msg}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
 /// Prints results to standard output; the bar is on standard error.
 pub(super) struct Terminal {
     bar: ProgressBar,
@@ -46,12 +56,7 @@ impl Terminal {
 
     /// One whose runs stop at their next step once the flag is set.
     pub(super) fn stopped_by(stop: Arc<AtomicBool>) -> Terminal {
-        let bar = ProgressBar::new(0);
-        // A template that is wrong shows in every run.
-        if let Ok(style) = ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len} {msg}") {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        Terminal { bar, showing: None, data: String::new(), told: Instant::now(), stop }
+        Terminal { bar: bar(0, ""), showing: None, data: String::new(), told: Instant::now(), stop }
     }
 
     /// Takes the bar away.

@@ -15,6 +15,7 @@ mod represent;
 mod shape;
 
 pub use parameters::{ITEM_TABLE, initial_parameters, parameter_shapes};
+pub use represent::{Represented, TakeScores};
 pub use shape::{AdamState, Hyper, Shape, StepLosses, Tensor, Tensors, Variant};
 
 use buffers::{Buffers, Capacity, Chunk, ChunkRows, RATES, RING, SLICES, head};
@@ -31,6 +32,8 @@ pub struct Model {
     buffers: Buffers,
     /// Items that do not compete in a ranking; grows as needed.
     known: Region,
+    /// Items, scores and intentions of a block of the catalogue; made when they are first needed.
+    wide: Option<[Region; 3]>,
     /// Steps taken.
     step: u64,
     /// Whether every item row is up to date with `step`.
@@ -86,7 +89,19 @@ impl Model {
         let known = buffers::allocate(&mut *engine, "known", 1 << 14)?;
         engine.write(buffers.rates, bytemuck::cast_slice(&adam_catch_up::rates(hyper.learning_rate, RATES)))?;
         let losses = Losses::default();
-        Ok(Model { engine, shape, hyper, layout, capacity, buffers, known, step: 0, caught_up: true, losses })
+        Ok(Model {
+            engine,
+            shape,
+            hyper,
+            layout,
+            capacity,
+            buffers,
+            known,
+            wide: None,
+            step: 0,
+            caught_up: true,
+            losses,
+        })
     }
 
     pub fn shape(&self) -> Shape {

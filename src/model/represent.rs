@@ -1,11 +1,30 @@
 //! What evaluation and serving ask of a model.
 
+use std::ops::Range;
+
 use super::Model;
 use super::buffers::{allocate, head};
 use super::program::{Counts, Program};
 use crate::data::batch::{Packed, Segments};
 use crate::error::Result;
 use crate::kernels::{Call, Region, candidate_scores, catalogue_rank};
+
+/// Scores of a block of the catalogue's items, where all are scored: few turns, and 4 MiB.
+const BLOCK: usize = 1 << 20;
+
+/// What the intention layer makes of sequences.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Represented {
+    /// phi (eq. 13), `[sequences, K, D]`
+    pub phi: Vec<f32>,
+    /// p_{k|i} of every token (eq. 8), `[tokens, K]`
+    pub cluster: Vec<f32>,
+    /// p_i of every token (eq. 9), `[tokens]`
+    pub weight: Vec<f32>,
+}
+
+/// Takes the scores of a range of items, `[rows, items of the range]`, and the intentions that gave them.
+pub type TakeScores<'a> = &'a mut dyn FnMut(Range<u32>, &[f32], &[u32]);
 
 impl Model {
     /// The most sequences one evaluation call takes.
@@ -41,6 +60,69 @@ impl Model {
             }
         }
         Ok((scores, intentions))
+    }
+
+    /// phi, p_{k|i} and p_i of sequences.
+    ///
+    /// # Errors
+    /// Where there are too many sequences, or the device fails.
+    pub fn represented(&mut self, sequences: &Packed) -> Result<Represented> {
+        let calls = self.represent(sequences)?;
+        self.engine.run("represent", &calls)?;
+        let (n, tokens) = (sequences.sequences(), sequences.tokens());
+        let (k, dim) = (self.shape.intentions, self.shape.dim);
+        let b = &self.buffers;
+        let [phi, cluster, weight] = [head(b.phi, n * k * dim), head(b.cluster, tokens * k), head(b.weight, tokens)]
+            .map(|at| self.engine.read(at));
+        let floats = |words: Vec<u32>| words.into_iter().map(f32::from_bits).collect();
+        Ok(Represented { phi: floats(phi?), cluster: floats(cluster?), weight: floats(weight?) })
+    }
+
+    /// As [`represented`](Model::represented), and scores of the whole catalogue, a range of items at a time: a row for each
+    /// sequence (max_k phi_k . h), or, where `apart`, for each intention of each sequence (phi_k . h; the intentions that
+    /// are given along are then zeros).
+    ///
+    /// # Errors
+    /// Where there are too many sequences, or the device fails.
+    pub fn catalogue_scores(&mut self, sequences: &Packed, apart: bool, take: TakeScores) -> Result<Represented> {
+        let represented = self.represented(sequences)?;
+        let (n, k) = (sequences.sequences(), self.shape.intentions);
+        // phi of K intentions lies as that of K sequences with one would.
+        let (rows, intentions) = if apart { (n * k, 1) } else { (n, k) };
+        let most = BLOCK.min(rows * self.shape.items).max(rows);
+        if self.wide.is_none_or(|wide| wide[0].len < most) {
+            let [items, scores, intention] = ["scored_items", "scores", "scored_by"];
+            let mut make = |name| allocate(&mut *self.engine, name, most);
+            self.wide = Some([make(items)?, make(scores)?, make(intention)?]);
+        }
+        let Some([items_at, scores_at, intention_at]) = self.wide else { return Ok(represented) };
+        let columns = most / rows.max(1);
+        for chunk in self.buffers.chunks.clone() {
+            for first in (0..chunk.items as usize).step_by(columns) {
+                let width = columns.min(chunk.items as usize - first);
+                let block = first as u32..(first + width) as u32;
+                let items: Vec<u32> = (0..rows).flat_map(|_| block.clone()).collect();
+                self.engine.write(head(items_at, items.len()), &items)?;
+                let params = candidate_scores::Params {
+                    sequences: rows as u32,
+                    candidates: width as u32,
+                    dim: self.shape.dim as u32,
+                    intentions: intentions as u32,
+                };
+                let bindings = candidate_scores::Bindings {
+                    phi: self.buffers.phi,
+                    items: items_at,
+                    table: chunk.table,
+                    scores: scores_at,
+                    intention: intention_at,
+                };
+                self.engine.run("score", &[candidate_scores::call(params, bindings)])?;
+                let scores = self.engine.read(head(scores_at, rows * width))?;
+                let best = self.engine.read(head(intention_at, rows * width))?;
+                take(block.start + chunk.first..block.end + chunk.first, bytemuck::cast_slice(&scores), &best);
+            }
+        }
+        Ok(represented)
     }
 
     /// For each sequence, how many items score at least as high as `truth`, among all but the truth itself and the

@@ -67,6 +67,17 @@ impl Interactions {
         &self.clicks[self.offsets[user as usize]..self.offsets[user as usize + 1]]
     }
 
+    /// The user of this id.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where there is none.
+    pub fn user(&self, id: &str) -> Result<u32> {
+        match self.users.iter().position(|user| user == id) {
+            Some(number) => Ok(number as u32),
+            None => Err(Error::Data(format!("there is no user \"{id}\" in the data ({} users)", self.users.len()))),
+        }
+    }
+
     /// How often each item occurs, `[items]`.
     pub fn frequency(&self) -> Vec<u32> {
         let mut frequency = vec![0; self.items.len()];
