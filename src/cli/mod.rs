@@ -11,6 +11,8 @@ mod adapters;
 mod data;
 mod download;
 mod evaluate;
+mod export;
+mod intentions;
 mod manual;
 mod page;
 mod plot;
@@ -19,6 +21,7 @@ mod report;
 mod reproduce;
 mod shaders;
 mod show;
+mod similar;
 mod terminal;
 mod train;
 mod tune;
@@ -45,6 +48,9 @@ enum Command {
     Tune(Box<tune::TuneArgs>),
     Reproduce(Box<reproduce::ReproduceArgs>),
     Recommend(Box<recommend::RecommendArgs>),
+    Similar(similar::SimilarArgs),
+    Intentions(Box<intentions::IntentionsArgs>),
+    Export(Box<export::ExportArgs>),
     Report(page::ReportArgs),
     Adapters(adapters::AdaptersArgs),
     Shaders(shaders::ShadersArgs),
@@ -71,6 +77,9 @@ pub fn main() -> ExitCode {
         Command::Tune(arguments) => tune::run(*arguments),
         Command::Reproduce(arguments) => reproduce::run(*arguments),
         Command::Recommend(arguments) => recommend::run(*arguments),
+        Command::Similar(arguments) => similar::run(arguments),
+        Command::Intentions(arguments) => intentions::run(*arguments),
+        Command::Export(arguments) => export::run(*arguments),
         Command::Report(arguments) => page::run(arguments),
         Command::Adapters(arguments) => adapters::run(arguments),
         Command::Shaders(arguments) => shaders::run(arguments),

@@ -7,7 +7,9 @@ use super::{EngineArgs, HistoryArgs, checkpoint_file, print};
 use crate::checkpoint::Checkpoint;
 use crate::engine;
 use crate::error::{Error, Result};
-use crate::recommend::{Answer, Histories, Line, Options, Output, Recommender, Request, read_interactions, read_users};
+use crate::recommend::{
+    Answer, Histories, Line, Options, Output, Recommender, Request, read_interactions, read_users, to_json,
+};
 use crate::settings::Settings;
 
 /// Recommend items after a history, for one user or for many
@@ -113,7 +115,7 @@ fn for_one(arguments: &RecommendArgs, mut recommender: Recommender, settings: &S
         }
         let ids = recommender.catalogue().ids();
         let history = known.items.iter().map(|&item| &ids[item as usize][..]).collect();
-        print(&text(&Told { user: user.as_deref(), history, skipped: &known.skipped, answer: &answer })?);
+        print(&to_json(&Told { user: user.as_deref(), history, skipped: &known.skipped, answer: &answer })?);
         return Ok(());
     }
     let (met, length) = (known.items.len(), recommender.length());
@@ -150,7 +152,7 @@ fn for_many(arguments: &RecommendArgs, mut recommender: Recommender, settings: &
         for (Request { user, .. }, answer) in some.iter().zip(&answers) {
             match &mut output {
                 Some(output) => output.add(user, answer)?,
-                None => print(&text(&Line { user, answer })?),
+                None => print(&to_json(&Line { user, answer })?),
             }
         }
         bar.inc(some.len() as u64);
@@ -165,10 +167,6 @@ fn for_many(arguments: &RecommendArgs, mut recommender: Recommender, settings: &
         print(&format!("lists for {} users in {}{skipped}", requests.len(), Path::display(out)));
     }
     Ok(())
-}
-
-fn text(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| Error::Data(format!("cannot be written as JSON: {e}")))
 }
 
 fn show(answer: &Answer) {

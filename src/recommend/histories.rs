@@ -47,9 +47,9 @@ impl Histories {
     ///
     /// # Errors
     /// [`Error::Data`] where a user is not in the data, or the model does not know an item.
-    pub fn of_users<'a>(
+    pub fn of_users(
         interactions: &Interactions,
-        users: Option<&'a [String]>,
+        users: Option<&[String]>,
         catalogue: &Catalogue,
         skip_unknown: bool,
     ) -> Result<Histories> {

@@ -6,16 +6,22 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 mod catalogue;
+mod export;
 mod histories;
 mod output;
 mod ranking;
 #[cfg(feature = "parquet")]
 mod table;
+mod usage;
+mod vectors;
 
 pub use catalogue::{Catalogue, Item, Known};
+pub use export::{Format, write_items, write_users};
 pub use histories::{Histories, Request, read_interactions, read_users};
-pub use output::{Line, Output};
+pub use output::{Line, Output, to_json};
 pub use ranking::{Best, Scored, balanced};
+pub use usage::Usage;
+pub use vectors::{Near, Vectors};
 
 use crate::checkpoint::Checkpoint;
 use crate::data::batch::Packed;

@@ -34,6 +34,14 @@ pub struct Line<'a> {
     pub answer: &'a Answer,
 }
 
+/// One line of JSON.
+///
+/// # Errors
+/// Where a value has no place in JSON.
+pub fn to_json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::Data(format!("cannot be written as JSON: {e}")))
+}
+
 impl Output {
     /// Begins a file. `explained`: whether answers say what fed their intentions.
     ///
