@@ -150,6 +150,15 @@ fn the_use_of_intentions_is_the_mean_over_histories() {
         assert!((list[k]["share"].as_f64().unwrap() - shares[k]).abs() < 1e-5, "{told}");
         assert_eq!(list[k]["users"], users[k], "{told}");
     }
+    // Of 25 items, 400 interactions are not evenly many.
+    let text = fs::read_to_string(folder.join("data.txt")).unwrap();
+    let met =
+        |item: &Value| text.lines().filter(|line| line.split_once(' ').unwrap().1 == item.as_str().unwrap()).count();
+    let often = json(folder, &["intentions", "run", "--data", "data.txt", "--least", "17", "--top", "99"]);
+    let shown: Vec<usize> =
+        often["intentions"][0]["typical"].as_array().unwrap().iter().map(|near| met(&near["item"])).collect();
+    assert!(!shown.is_empty() && shown.len() < 25 && shown.iter().all(|&met| met >= 17), "{shown:?}");
+    prismrec(folder, &["intentions", "run", "--least", "2"]).assert().code(2).stderr(contains("--data"));
     prismrec(folder, &["intentions", "run", "--data", "data.txt"])
         .assert()
         .success()
@@ -242,13 +251,17 @@ fn exported_vectors_score_as_recommend_does() {
     let lists = place.path().join("lists.jsonl");
     fs::write(place.path().join("users.txt"), (0..40).map(|n| format!("user{n}\n")).collect::<String>()).unwrap();
     let users = place.path().join("users.txt");
-    let asked = ["recommend", "run", "--users", users.to_str().unwrap(), "--top", "25", "--keep-history", "--explain=1"];
+    let asked =
+        ["recommend", "run", "--users", users.to_str().unwrap(), "--top", "25", "--keep-history", "--explain=1"];
     prismrec(folder, &[&asked[..], &["--out", lists.to_str().unwrap()]].concat()).assert().success();
     let lists: Vec<Value> = lines(&lists).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let mut formats: Vec<(&str, fn(&Path) -> Exported)> = vec![("safetensors", from_safetensors), ("npy", from_npy)];
-    #[cfg(feature = "parquet")]
-    formats.push(("parquet", from_parquet));
-    for (format, read) in formats.drain(..) {
+    let formats: &[(&str, fn(&Path) -> Exported)] = &[
+        ("safetensors", from_safetensors),
+        ("npy", from_npy),
+        #[cfg(feature = "parquet")]
+        ("parquet", from_parquet),
+    ];
+    for (format, read) in formats {
         let out = place.path().join(format);
         let arguments = ["export", "run", "--format", format, "--data", "data.txt", "--out", out.to_str().unwrap()];
         prismrec(folder, &arguments)

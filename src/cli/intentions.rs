@@ -15,7 +15,7 @@ use crate::recommend::{Histories, Near, Recommender, Usage, Vectors, read_intera
 #[command(after_help = "\
 Examples:
   prismrec intentions runs/ratings-1 --items movies.csv
-  prismrec intentions runs/ratings-1 --items movies.csv --data ratings.csv --top 5
+  prismrec intentions runs/ratings-1 --items movies.csv --data ratings.csv --least 20
   prismrec intentions runs/beauty-1 --json")]
 pub(super) struct IntentionsArgs {
     /// Checkpoint file, or a run's folder (its best epoch)
@@ -28,6 +28,9 @@ pub(super) struct IntentionsArgs {
     /// File of the items' titles and categories: a table with columns such as movieId, title, genres, or JSON lines
     #[arg(long, value_name = "FILE")]
     items: Option<PathBuf>,
+    /// With --data: show only items that were met so often
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "data")]
+    least: usize,
     /// Leave out items of the data that are not known
     #[arg(long)]
     skip_unknown: bool,
@@ -47,9 +50,10 @@ struct Told {
 }
 
 pub(super) fn run(arguments: IntentionsArgs) -> Result<()> {
-    let IntentionsArgs { checkpoint, data, top, items, skip_unknown, json, engine } = arguments;
+    let IntentionsArgs { checkpoint, data, top, least, items, skip_unknown, json, engine } = arguments;
     let file = checkpoint_file(&checkpoint);
     let vectors = Vectors::of(Checkpoint::load(&file)?, items.as_deref())?;
+    let mut frequency = None;
     let usage = if data.data.is_empty() {
         data.refuse("the items of intentions")?;
         None
@@ -63,16 +67,18 @@ pub(super) fn run(arguments: IntentionsArgs) -> Result<()> {
         let bar = bar(histories.requests.len(), "users");
         let usage = Usage::of(&mut recommender, &histories.requests, &mut |done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
+        frequency = Some(histories.frequency(vectors.catalogue().len()));
         if !json {
             print(&show::heading(&settings.data.to_string(), interactions.counts()));
         }
         Some(usage)
     };
+    let rare = |item: u32| frequency.as_ref().is_some_and(|met: &Vec<usize>| met[item as usize] < least);
     let told: Vec<Told> = (0..vectors.intentions())
         .map(|intention| Told {
             intention,
             usage: usage.as_ref().map(|usage| usage[intention]),
-            typical: vectors.typical(intention, top),
+            typical: vectors.typical(intention, top, rare),
         })
         .collect();
     if json {

@@ -80,6 +80,15 @@ impl Histories {
         Ok(histories)
     }
 
+    /// How often each of so many items occurs.
+    pub fn frequency(&self, items: usize) -> Vec<usize> {
+        let mut frequency = vec![0; items];
+        for item in self.requests.iter().flat_map(|request| &request.history) {
+            frequency[*item as usize] += 1;
+        }
+        frequency
+    }
+
     /// Reads `user item item ...` lines, oldest first.
     ///
     /// # Errors

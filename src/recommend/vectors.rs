@@ -75,19 +75,20 @@ impl Vectors {
 
     /// The `top` items whose vectors are nearest to an item's, by their cosine.
     pub fn similar(&self, item: u32, top: usize) -> Vec<Near> {
-        self.nearest(&self.items[item as usize * self.dim..][..self.dim], &self.items, Some(item), top)
+        self.nearest(&self.items[item as usize * self.dim..][..self.dim], &self.items, top, |other| other == item)
     }
 
     /// The `top` items that are most typical of an intention: by the cosine that eq. 8 compares intentions with, of the
-    /// prototype and the item's own vector in the place of z, each through its layer norm.
-    pub fn typical(&self, intention: usize, top: usize) -> Vec<Near> {
-        self.nearest(&self.prototypes[intention * self.dim..][..self.dim], &self.tokens, None, top)
+    /// prototype and the item's own vector in the place of z, each through its layer norm. Items that are `excluded` are
+    /// passed over.
+    pub fn typical(&self, intention: usize, top: usize, excluded: impl Fn(u32) -> bool) -> Vec<Near> {
+        self.nearest(&self.prototypes[intention * self.dim..][..self.dim], &self.tokens, top, excluded)
     }
 
-    fn nearest(&self, to: &[f32], rows: &[f32], but: Option<u32>, top: usize) -> Vec<Near> {
+    fn nearest(&self, to: &[f32], rows: &[f32], top: usize, excluded: impl Fn(u32) -> bool) -> Vec<Near> {
         let mut best = Best::new(top);
         for (item, row) in (0..).zip(rows.chunks_exact(self.dim)) {
-            best.offer(Scored { score: cosine(to, row), item, intention: 0 }, |item| Some(item) == but);
+            best.offer(Scored { score: cosine(to, row), item, intention: 0 }, &excluded);
         }
         let near = |scored: Scored| Near { item: self.catalogue.item(scored.item), cosine: scored.score };
         best.sorted().into_iter().map(near).collect()
