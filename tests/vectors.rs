@@ -172,6 +172,8 @@ fn the_use_of_intentions_is_the_mean_over_histories() {
     refused(folder, &["intentions", "run", "--user-column", "x"], &["--user-column"]);
 }
 
+type Read = fn(&Path) -> Exported;
+
 /// Vectors of items, and of users with their shares, as three formats hold them.
 struct Exported {
     items: Vec<String>,
@@ -255,7 +257,7 @@ fn exported_vectors_score_as_recommend_does() {
         ["recommend", "run", "--users", users.to_str().unwrap(), "--top", "25", "--keep-history", "--explain=1"];
     prismrec(folder, &[&asked[..], &["--out", lists.to_str().unwrap()]].concat()).assert().success();
     let lists: Vec<Value> = lines(&lists).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let formats: &[(&str, fn(&Path) -> Exported)] = &[
+    let formats: &[(&str, Read)] = &[
         ("safetensors", from_safetensors),
         ("npy", from_npy),
         #[cfg(feature = "parquet")]

@@ -135,8 +135,8 @@ fn positive(text: &str) -> std::result::Result<usize, String> {
 /// The data that users' histories are taken from.
 #[derive(clap::Args, Clone)]
 struct HistoryArgs {
-    /// Files of interactions, read as for training [default: those that it was trained on]
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    /// File of users' interactions, read as for training; may be repeated
+    #[arg(long, value_name = "FILE")]
     data: Vec<String>,
     /// The column of users, by name or number [default: as in training]
     #[arg(long, value_name = "COLUMN")]

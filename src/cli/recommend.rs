@@ -28,7 +28,7 @@ pub(super) struct RecommendArgs {
     /// Items that were met, oldest first, separated by commas; may be repeated
     #[arg(long, value_delimiter = ',', value_name = "ITEM,ITEM...")]
     history: Vec<String>,
-    /// A user of the data: all that it met is the history
+    /// A user of the data (--data, or without it those of the training): all that it met is the history
     #[arg(long, value_name = "ID")]
     user: Option<String>,
     /// File with a user of the data a line
