@@ -65,11 +65,19 @@ fn help_shows_every_command_with_examples() {
         .assert()
         .success()
         .stdout(contains("train").and(contains("evaluate")).and(contains("recommend")).and(contains("similar")));
-    for command in
-        ["train", "data", "evaluate", "recommend", "similar", "intentions", "export", "shaders", "tune", "reproduce"]
-    {
-        .stdout(contains("train").and(contains("evaluate")).and(contains("recommend")));
-    for command in ["train", "evaluate", "recommend", "report", "shaders", "tune", "reproduce"] {
+    for command in [
+        "train",
+        "data",
+        "evaluate",
+        "recommend",
+        "similar",
+        "intentions",
+        "export",
+        "report",
+        "shaders",
+        "tune",
+        "reproduce",
+    ] {
         prismrec(folder.path(), &[command, "--help"])
             .assert()
             .success()
