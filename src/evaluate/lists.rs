@@ -7,9 +7,6 @@ use crate::data::pack::pack_sequences;
 use crate::error::{Error, Result};
 use crate::model::Model;
 
-/// Scores of a block of the catalogue for a block of users, at most (32 MiB).
-const SCORES: usize = 1 << 23;
-
 impl Evaluator {
     /// For each user evaluated, the `k` items of the whole catalogue that score highest, best first; equal scores in the
     /// catalogue's order. Items of the user's history are in no list, but where they are ranked with the others; those whose
@@ -19,18 +16,13 @@ impl Evaluator {
     /// As [`run`](Evaluator::run).
     pub fn lists(&self, model: &mut Model, k: usize, progress: &mut dyn FnMut(usize) -> bool) -> Result<Vec<Vec<u32>>> {
         self.check(model)?;
-        let items = self.split.counts().items;
         let mut lists = Vec::with_capacity(self.users.len());
         for block in self.users.chunks(model.evaluation_batch()) {
             let histories: Vec<&[u32]> = block.iter().map(|&user| self.split.history(user, self.part)).collect();
             let packed = pack_sequences(&histories, model.shape().length, self.options.position_from);
             let known = self.known(&histories);
             let mut best: Vec<Best> = (0..block.len()).map(|_| Best { k, scored: Vec::new() }).collect();
-            let columns = (SCORES / block.len()).max(1);
-            for first in (0..items).step_by(columns) {
-                let range = first as u32..items.min(first + columns) as u32;
-                let candidates: Vec<u32> = (0..block.len()).flat_map(|_| range.clone()).collect();
-                let (scores, _) = model.candidate_scores(&packed, &candidates)?;
+            model.catalogue_scores(&packed, false, &mut |range, scores, _| {
                 let rows = best.par_iter_mut().zip(scores.par_chunks(range.len())).enumerate();
                 rows.for_each(|(s, (best, scores))| {
                     let known = &known.sources[known.starts[s] as usize..known.starts[s + 1] as usize];
@@ -40,7 +32,7 @@ impl Evaluator {
                         }
                     }
                 });
-            }
+            })?;
             lists
                 .extend(best.into_iter().map(|best| best.scored.into_iter().map(|(_, item)| item).collect::<Vec<_>>()));
             if !progress(lists.len()) && lists.len() < self.users.len() {
