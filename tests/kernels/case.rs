@@ -32,11 +32,12 @@ pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0 };
 /// and exponential are off by up to three of them more.
 pub const FEW: Tolerance = Tolerance { absolute: 1e-6, relative: 2e-6 };
 
-/// For sums of `n` products of numbers up to 1, in any order: each of the additions is off by half a unit (3e-8) of a
-/// partial sum, which is about the root of its length.
+/// For sums of `n` products of numbers up to 1, in any order: each of the additions is off by up to half a unit (6e-8) of
+/// a partial sum, which is about a third of the root of its length, but three times that where it wanders: of a thousand
+/// products one after the other, 4e-5 is seen once in a million sums.
 pub fn sum_of(n: usize) -> Tolerance {
     let n = n as f32;
-    Tolerance { absolute: 1e-6 + 3e-8 * n.sqrt() * n.sqrt().max(10.0), relative: 4e-6 }
+    Tolerance { absolute: 1e-6 + 1e-7 * n.sqrt() * n.sqrt().max(10.0), relative: 4e-6 }
 }
 
 /// What a kernel writes.
