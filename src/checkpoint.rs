@@ -8,8 +8,9 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::data::read::Counts;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::model::{AdamState, Model, Tensor, Tensors, parameter_shapes};
+use crate::model::{AdamState, Hyper, Model, Tensor, Tensors, parameter_shapes};
 use crate::run::write_whole;
 use crate::settings::Settings;
 use crate::train::Progress;
@@ -113,6 +114,16 @@ impl Checkpoint {
     pub fn load(path: &Path) -> Result<Checkpoint> {
         let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
         parse(&bytes).map_err(|reason| Error::Checkpoint { path: path.to_owned(), reason })
+    }
+
+    /// The model on an engine, with the parameters, up to date.
+    ///
+    /// # Errors
+    /// Where the engine cannot hold it.
+    pub fn model(&self, engine: Box<dyn Engine>, hyper: Hyper) -> Result<Model> {
+        let mut model = Model::new(engine, self.settings.shape(self.items.len()), hyper)?;
+        self.give_to(&mut model)?;
+        Ok(model)
     }
 
     /// Gives a model the parameters, up to date.

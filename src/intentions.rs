@@ -7,7 +7,7 @@ use crate::data::pack::pack_sequences;
 use crate::data::split::Split;
 use crate::data::{Stream, stream};
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Model, Shape};
 
 /// Shuffles that the baseline is the mean over.
 const SHUFFLES: usize = 10;
@@ -38,16 +38,10 @@ pub fn recovery(
     let intentions = model.shape().intentions;
     // Tokens of each item in each intention, `[items, intentions]`.
     let mut tokens = vec![0_u64; categories.len() * intentions];
-    let users: Vec<u32> = (0..split.counts().users as u32).collect();
-    for block in users.chunks(model.evaluation_batch()) {
-        let sequences: Vec<&[u32]> = block.iter().map(|&user| split.training(user)).collect();
-        let packed = pack_sequences(&sequences, model.shape().length, position_from);
-        let clusters = model.clusters(&packed)?;
-        for (&item, shares) in packed.items.iter().zip(clusters.chunks_exact(intentions)) {
-            let best = (1..intentions).fold(0, |best, k| if shares[k] > shares[best] { k } else { best });
-            tokens[item as usize * intentions + best] += 1;
-        }
-    }
+    let sequences: Vec<&[u32]> = (0..split.counts().users as u32).map(|user| split.training(user)).collect();
+    each_token(model, &sequences, position_from, |item, shares| {
+        tokens[item as usize * intentions + most_probable(shares)] += 1;
+    })?;
     let kinds = categories.iter().max().map_or(0, |&last| last as usize + 1);
     let compare = |categories: &[u32]| {
         let mut table = vec![0; kinds * intentions];
@@ -72,6 +66,30 @@ pub fn recovery(
     })
 }
 
+/// Gives each token's item and p_{k|i} (eq. 8) to `take`, of the last L tokens of every sequence.
+///
+/// # Errors
+/// Where the engine fails.
+pub fn each_token(
+    model: &mut Model,
+    sequences: &[&[u32]],
+    position_from: PositionFrom,
+    mut take: impl FnMut(u32, &[f32]),
+) -> Result<()> {
+    let Shape { length, intentions, .. } = model.shape();
+    for block in sequences.chunks(model.evaluation_batch()) {
+        let packed = pack_sequences(block, length, position_from);
+        let shares = model.clusters(&packed)?;
+        packed.items.iter().zip(shares.chunks_exact(intentions)).for_each(|(&item, shares)| take(item, shares));
+    }
+    Ok(())
+}
+
+/// The intention with the largest share, from 0; of equal ones the first.
+pub fn most_probable<T: PartialOrd>(shares: &[T]) -> usize {
+    (1..shares.len()).fold(0, |best, k| if shares[k] > shares[best] { k } else { best })
+}
+
 /// Mutual information of a table of counts (`columns` wide), over the mean of its two entropies: 1 where rows and columns
 /// say the same, 0 where they are independent or where one of them says nothing.
 pub fn normalised_mutual_information(table: &[u64], columns: usize) -> f64 {
@@ -83,4 +101,15 @@ pub fn normalised_mutual_information(table: &[u64], columns: usize) -> f64 {
     let cols = entropy(&mut (0..columns).map(|column| table[column..].iter().step_by(columns).sum()));
     let both = entropy(&mut table.iter().copied());
     if rows == 0.0 || cols == 0.0 { 0.0 } else { ((rows + cols - both) / (0.5 * (rows + cols))).max(0.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equal_shares_is_the_most_probable() {
+        assert_eq!(most_probable(&[0.25, 0.375, 0.375]), 1);
+        assert_eq!(most_probable(&[f32::NAN]), 0);
+    }
 }

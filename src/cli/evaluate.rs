@@ -170,8 +170,10 @@ pub(super) fn run(arguments: EvaluateArgs) -> Result<()> {
     if beyond {
         let k = top.map_or(10, |top| top as usize);
         let evaluator = data.evaluator(&settings, part, Protocol::Full)?;
-        let titles = titles(items.as_deref(), &settings, &checkpoint)?;
-        let vectors = checkpoint.parameters.get(ITEM_TABLE).map_or(&[][..], |table| &table.data);
+        let titles = Titles::given_or(items.as_deref(), &settings.items, &checkpoint.items)?;
+        // Those of the file may be behind.
+        let parameters = model.parameters()?;
+        let vectors = &parameters[ITEM_TABLE].data;
         let known = done.iter().find(|done| done.evaluation.protocol == Protocol::Full);
         let full = match known {
             Some(done) => done.ranks.clone(),
@@ -219,10 +221,7 @@ fn tell(form: Form, table: &Table) {
 }
 
 fn model(checkpoint: &Checkpoint, settings: &Settings) -> Result<Model> {
-    let engine = engine::open(&settings.engine_request()?)?;
-    let mut model = Model::new(engine, settings.shape(checkpoint.items.len()), settings.hyper())?;
-    checkpoint.give_to(&mut model)?;
-    Ok(model)
+    checkpoint.model(engine::open(&settings.engine_request()?)?, settings.hyper())
 }
 
 fn ranks(
@@ -259,10 +258,4 @@ fn other(path: &Path, first: &Checkpoint, with: &Settings) -> Result<Other> {
     let Settings { data_seed, rank_known, valid_users, .. } = *with;
     let own = checkpoint.settings.clone().computed_as(with);
     Ok(Other { checkpoint, settings: Settings { data_seed, rank_known, valid_users, ..own } })
-}
-
-/// Categories from the file given, else from that of training where it is still there.
-fn titles(given: Option<&Path>, settings: &Settings, checkpoint: &Checkpoint) -> Result<Option<Titles>> {
-    let trained = Some(Path::new(&settings.items)).filter(|file| file.is_file());
-    given.or(trained).map(|file| Titles::read(file, &checkpoint.items)).transpose()
 }

@@ -1,7 +1,6 @@
 //! Tables of figures, for people and for Markdown. Each says its protocol.
 
-use super::show::{self, thousands};
-use crate::data::split::Part;
+use super::show::{self, against, part, thousands};
 use crate::evaluate::{Beyond, Bucket, Difference, Evaluation, Interval, Protocol};
 use indexmap::IndexMap;
 
@@ -43,14 +42,7 @@ impl Table {
 }
 
 fn protocol(protocol: Protocol, competitors: u32) -> String {
-    match protocol {
-        Protocol::Sampled => format!("sampled protocol, against {competitors} popular items they never met"),
-        Protocol::Full => format!("full protocol, against the whole catalogue ({competitors} items or more)"),
-    }
-}
-
-fn part(part: Part) -> &'static str {
-    if part == Part::Test { "test" } else { "validation" }
+    format!("{} protocol, {}", show::protocol(protocol), against(protocol, competitors))
 }
 
 fn between([low, high]: Interval) -> String {

@@ -136,13 +136,26 @@ pub(super) fn test(test: &Test, data: &str) -> String {
 /// One protocol's figures.
 pub(super) fn evaluation(evaluation: &Evaluation) -> String {
     let Evaluation { protocol, part, users, competitors, metrics, .. } = evaluation;
-    let part = if *part == Part::Test { "test" } else { "validation" };
-    let against = match protocol {
-        Protocol::Sampled => format!("sampled, against {competitors} popular items they never met"),
-        Protocol::Full => format!("full, against the whole catalogue ({competitors} items or more)"),
-    };
+    let (part, against) = (self::part(*part), against(*protocol, *competitors));
     let figures: Vec<_> = metrics.iter().map(|(name, value)| format!("{} {value:.4}", spelled(name))).collect();
-    format!("  {part}, {} users, {against}:\n    {}", thousands(*users), figures.join("  "))
+    let protocol = self::protocol(*protocol);
+    format!("  {part}, {} users, {protocol}, {against}:\n    {}", thousands(*users), figures.join("  "))
+}
+
+pub(super) fn protocol(protocol: Protocol) -> &'static str {
+    if protocol == Protocol::Sampled { "sampled" } else { "full" }
+}
+
+pub(super) fn part(part: Part) -> &'static str {
+    if part == Part::Test { "test" } else { "validation" }
+}
+
+/// What a protocol ranks the truth against.
+pub(super) fn against(protocol: Protocol, competitors: u32) -> String {
+    match protocol {
+        Protocol::Sampled => format!("against {competitors} popular items they never met"),
+        Protocol::Full => format!("against the whole catalogue ({competitors} items or more)"),
+    }
 }
 
 /// `recall@10` as people write it.

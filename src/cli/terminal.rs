@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{print, show};
-use crate::data::split::Part;
 use crate::error::{Error, Result};
-use crate::evaluate::Protocol;
 use crate::train::{News, Observer, Step};
 
 /// How often a run tells of its steps where there is no terminal.
@@ -102,8 +100,7 @@ impl Observer for Terminal {
         match news {
             News::Step(step) => self.step(&step),
             News::Evaluating { part, protocol, done, users } => {
-                let part = if part == Part::Test { "test" } else { "validation" };
-                let protocol = if protocol == Protocol::Sampled { "sampled" } else { "full" };
+                let (part, protocol) = (show::part(part), show::protocol(protocol));
                 self.show(protocol, u64::MAX, users as u64, || format!("{part}, {protocol}"));
                 self.bar.set_position(done as u64);
             }

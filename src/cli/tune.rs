@@ -5,9 +5,8 @@ use std::sync::atomic::Ordering;
 
 use super::download::with_data;
 use super::terminal::{Terminal, stop_on_interrupt};
-use super::{given_file, print};
+use super::{given_file, print, show};
 use crate::error::{Error, Result};
-use crate::evaluate::Protocol;
 use crate::experiments::tune::{Definition, Left, Space, Status, Study, Told, TrialResult, work};
 use crate::settings::{Given, Settings};
 use crate::train::{Dataset, News, Observer};
@@ -145,13 +144,6 @@ fn open(arguments: &TuneArgs) -> Result<(Study, Settings)> {
     )))
 }
 
-fn name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Sampled => "sampled",
-        Protocol::Full => "full",
-    }
-}
-
 fn outcome(result: &TrialResult) -> String {
     let TrialResult { status, score, protocol, epoch, validations, seconds, .. } = result;
     let ended = match status {
@@ -161,7 +153,7 @@ fn outcome(result: &TrialResult) -> String {
     };
     format!(
         "{ended}; NDCG@10 {score:.4} in validation, {} protocol, epoch {epoch}, {validations} validations, {seconds:.0} s",
-        name(*protocol)
+        show::protocol(*protocol)
     )
 }
 
@@ -169,7 +161,7 @@ fn outcome(result: &TrialResult) -> String {
 fn show(study: &Study) -> Result<()> {
     let results = study.results()?;
     let Some(best) = results.first() else { return Ok(()) };
-    let protocol = name(best.protocol);
+    let protocol = show::protocol(best.protocol);
     let columns: Vec<&String> = best.drawn.keys().collect();
     let widths: Vec<usize> = columns
         .iter()

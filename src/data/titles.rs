@@ -114,6 +114,15 @@ impl Titles {
         Ok(titles)
     }
 
+    /// Reads the file that is given, else that of training where it is still there.
+    ///
+    /// # Errors
+    /// As [`read`](Titles::read).
+    pub fn given_or(given: Option<&Path>, trained: &str, catalogue: &[String]) -> Result<Option<Titles>> {
+        let trained = Some(Path::new(trained)).filter(|file| file.is_file());
+        given.or(trained).map(|file| Titles::read(file, catalogue)).transpose()
+    }
+
     /// An item's title.
     pub fn title(&self, item: u32) -> Option<&str> {
         self.titles.get(item as usize).map(String::as_str).filter(|title| !title.is_empty())

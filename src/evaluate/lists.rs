@@ -6,6 +6,7 @@ use super::Evaluator;
 use crate::data::pack::pack_sequences;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::recommend::{Best, Scored};
 
 impl Evaluator {
     /// For each user evaluated, the `k` items of the whole catalogue that score highest, best first; equal scores in the
@@ -21,45 +22,26 @@ impl Evaluator {
             let histories: Vec<&[u32]> = block.iter().map(|&user| self.split.history(user, self.part)).collect();
             let packed = pack_sequences(&histories, model.shape().length, self.options.position_from);
             let known = self.known(&histories);
-            let mut best: Vec<Best> = (0..block.len()).map(|_| Best { k, scored: Vec::new() }).collect();
+            let mut best: Vec<Best> = (0..block.len()).map(|_| Best::new(k)).collect();
             model.catalogue_scores(&packed, false, &mut |range, scores, _| {
                 let rows = best.par_iter_mut().zip(scores.par_chunks(range.len())).enumerate();
                 rows.for_each(|(s, (best, scores))| {
                     let known = &known.sources[known.starts[s] as usize..known.starts[s + 1] as usize];
                     for (item, &score) in range.clone().zip(scores) {
-                        if best.wants(score) && known.binary_search(&item).is_err() {
-                            best.insert(score, item);
+                        if score.is_finite() {
+                            let scored = Scored { score, item, intention: 0 };
+                            best.offer(scored, |item| known.binary_search(&item).is_ok());
                         }
                     }
                 });
             })?;
-            lists
-                .extend(best.into_iter().map(|best| best.scored.into_iter().map(|(_, item)| item).collect::<Vec<_>>()));
+            lists.extend(
+                best.into_iter().map(|best| best.sorted().iter().map(|scored| scored.item).collect::<Vec<_>>()),
+            );
             if !progress(lists.len()) && lists.len() < self.users.len() {
                 return Err(Error::Interrupted);
             }
         }
         Ok(lists)
-    }
-}
-
-/// The k best of what was seen, best first. Items come in the catalogue's order.
-struct Best {
-    k: usize,
-    scored: Vec<(f32, u32)>,
-}
-
-impl Best {
-    fn wants(&self, score: f32) -> bool {
-        match self.scored.last() {
-            Some(&(last, _)) if self.scored.len() == self.k => score > last,
-            _ => self.k > 0 && score.is_finite(),
-        }
-    }
-
-    fn insert(&mut self, score: f32, item: u32) {
-        self.scored.truncate(self.k - 1);
-        let at = self.scored.partition_point(|&(other, _)| other >= score);
-        self.scored.insert(at, (score, item));
     }
 }

@@ -103,20 +103,8 @@ impl Model {
                 let block = first as u32..(first + width) as u32;
                 let items: Vec<u32> = (0..rows).flat_map(|_| block.clone()).collect();
                 self.engine.write(head(items_at, items.len()), &items)?;
-                let params = candidate_scores::Params {
-                    sequences: rows as u32,
-                    candidates: width as u32,
-                    dim: self.shape.dim as u32,
-                    intentions: intentions as u32,
-                };
-                let bindings = candidate_scores::Bindings {
-                    phi: self.buffers.phi,
-                    items: items_at,
-                    table: chunk.table,
-                    scores: scores_at,
-                    intention: intention_at,
-                };
-                self.engine.run("score", &[candidate_scores::call(params, bindings)])?;
+                let call = self.scoring([rows, width, intentions], chunk.table, [items_at, scores_at, intention_at]);
+                self.engine.run("score", &[call])?;
                 let scores = self.engine.read(head(scores_at, rows * width))?;
                 let best = self.engine.read(head(intention_at, rows * width))?;
                 take(block.start + chunk.first..block.end + chunk.first, bytemuck::cast_slice(&scores), &best);
@@ -240,16 +228,26 @@ impl Model {
             rows
         };
         self.engine.write(at, &of_table)?;
+        let each = items.len() / sequences.max(1);
+        calls.push(self.scoring([sequences, each, self.shape.intentions], table, [at, scores, intention]));
+        self.engine.run("score", &calls)
+    }
+
+    /// The call that scores as many candidates for each sequence of so many intentions, items counted as in `table`.
+    fn scoring(
+        &self,
+        [sequences, candidates, intentions]: [usize; 3],
+        table: Region,
+        [items, scores, intention]: [Region; 3],
+    ) -> Call {
         let params = candidate_scores::Params {
             sequences: sequences as u32,
-            candidates: (items.len() / sequences.max(1)) as u32,
+            candidates: candidates as u32,
             dim: self.shape.dim as u32,
-            intentions: self.shape.intentions as u32,
+            intentions: intentions as u32,
         };
         let phi = self.buffers.phi;
-        let bindings = candidate_scores::Bindings { phi, items: at, table, scores, intention };
-        calls.push(candidate_scores::call(params, bindings));
-        self.engine.run("score", &calls)
+        candidate_scores::call(params, candidate_scores::Bindings { phi, items, table, scores, intention })
     }
 }
 

@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::UserVectors;
 use crate::error::{Error, Result};
-use crate::run::{Writing, write_whole};
+use crate::run::{write_by, write_whole};
 
 /// How vectors are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -97,14 +97,15 @@ fn write(folder: &Path, format: Format, what: &str, ids: &[impl AsRef<str>], arr
 }
 
 /// Writes a file beside its place and renames it there.
-fn written(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    let writing = Writing::begin(path)?;
-    let mut file = BufWriter::new(writing.file()?);
-    write(&mut file).and_then(|()| file.flush()).map_err(Error::file("write", path))?;
-    writing.finish()
+fn written(path: &Path, write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>) -> Result<()> {
+    write_by(path, |file| {
+        let mut file = BufWriter::new(file);
+        write(&mut file)?;
+        file.flush()
+    })
 }
 
-fn npy(file: &mut BufWriter<File>, shape: &[u64], data: &[f32]) -> io::Result<()> {
+fn npy(file: &mut impl Write, shape: &[u64], data: &[f32]) -> io::Result<()> {
     use npyz::WriterBuilder;
     let mut writer = npyz::WriteOptions::new().default_dtype().shape(shape).writer(file).begin_nd()?;
     writer.extend(data.iter().copied())?;
@@ -115,6 +116,7 @@ fn npy(file: &mut BufWriter<File>, shape: &[u64], data: &[f32]) -> io::Result<()
 mod parquet {
     use super::*;
     use crate::recommend::table::{Column, Table};
+    use crate::run::Writing;
 
     pub fn items(folder: &Path, ids: &[String], vectors: &[f32], dim: usize) -> Result<Vec<PathBuf>> {
         table(folder.join("items.parquet"), vec![("item", Column::Text), ("vector", Column::Vector)], |table| {

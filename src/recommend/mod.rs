@@ -114,12 +114,11 @@ impl Recommender {
         titles: Option<&Path>,
         many: bool,
     ) -> Result<Recommender> {
-        let Checkpoint { settings, items, .. } = &checkpoint;
+        let settings = &checkpoint.settings;
         let batch = if many { (TOKENS / settings.length).clamp(1, BATCH) } else { 1 };
         // Nothing is trained: room for labels and targets would be wasted.
         let hyper = Hyper { batch, lambda: 0.0, variant: Variant::SequenceToItem, ..settings.hyper() };
-        let mut model = Model::new(engine, settings.shape(items.len()), hyper)?;
-        checkpoint.give_to(&mut model)?;
+        let model = checkpoint.model(engine, hyper)?;
         Ok(Recommender { model, catalogue: Catalogue::new(checkpoint.items, titles)?, hyper })
     }
 

@@ -10,7 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::engine::{self, EngineChoice, EngineRequest};
 use crate::error::{Error, Result};
 use crate::kernels::layer_norm;
-use crate::model::{Hyper, ITEM_TABLE, Model, Tensors, Variant};
+use crate::model::{Hyper, ITEM_TABLE, Tensors, Variant};
 
 /// An item and how near it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -108,11 +108,8 @@ fn up_to_date(checkpoint: &Checkpoint) -> Result<Tensors> {
         return Ok(checkpoint.parameters.clone());
     }
     let engine = engine::open(&EngineRequest { choice: EngineChoice::Cpu, ..EngineRequest::default() })?;
-    let Checkpoint { settings, items, .. } = checkpoint;
-    let hyper = Hyper { batch: 1, lambda: 0.0, variant: Variant::SequenceToItem, ..settings.hyper() };
-    let mut model = Model::new(engine, settings.shape(items.len()), hyper)?;
-    checkpoint.give_to(&mut model)?;
-    model.parameters()
+    let hyper = Hyper { batch: 1, lambda: 0.0, variant: Variant::SequenceToItem, ..checkpoint.settings.hyper() };
+    checkpoint.model(engine, hyper)?.parameters()
 }
 
 fn take(parameters: &mut Tensors, name: &str) -> Result<Vec<f32>> {

@@ -5,11 +5,11 @@ use std::path::Path;
 use super::plane::plane;
 use super::record::Record;
 use crate::checkpoint::Checkpoint;
-use crate::data::pack::pack_sequences;
 use crate::data::split::{Part, Split};
 use crate::data::titles::Titles;
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::intentions::{each_token, most_probable};
 use crate::model::{ITEM_TABLE, Model};
 use crate::settings::{Files, Given, Settings};
 use crate::train::Dataset;
@@ -103,16 +103,10 @@ impl Inside {
         let checkpoint = Checkpoint::load(&path)?;
         let settings = checkpoint.settings.clone().with(&look.computed)?;
         let data = dataset(&settings, &checkpoint, look, record)?;
-        let named = Some(settings.items.clone()).filter(|file| Path::new(file).is_file());
-        let titles = look.items.clone().or(named).map(|file| Titles::read(Path::new(&file), &checkpoint.items));
-        let names = Names { items: &checkpoint.items, titles: titles.transpose()? };
-        let model = Model::new(
-            engine::open(&settings.engine_request()?)?,
-            settings.shape(checkpoint.items.len()),
-            settings.hyper(),
-        );
-        let mut asked = Asked { model: model?, settings: &settings };
-        checkpoint.give_to(&mut asked.model)?;
+        let titles = Titles::given_or(look.items.as_deref().map(Path::new), &settings.items, &checkpoint.items)?;
+        let names = Names { items: &checkpoint.items, titles };
+        let model = checkpoint.model(engine::open(&settings.engine_request()?)?, settings.hyper())?;
+        let mut asked = Asked { model, settings: &settings };
         let split = data.as_ref().map(|data| &*data.split);
         Ok(Some(Inside {
             epoch: checkpoint.epoch,
@@ -174,14 +168,8 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// Gives each token's item and p_{k|i} to `take`, of the last L tokens of every sequence.
-    fn intentions(&mut self, sequences: &[&[u32]], mut take: impl FnMut(u32, &[f32])) -> Result<()> {
-        let Settings { length, intentions, position_from, .. } = *self.settings;
-        for block in sequences.chunks(self.model.evaluation_batch()) {
-            let packed = pack_sequences(block, length, position_from);
-            let shares = self.model.clusters(&packed)?;
-            packed.items.iter().zip(shares.chunks_exact(intentions)).for_each(|(&item, shares)| take(item, shares));
-        }
-        Ok(())
+    fn intentions(&mut self, sequences: &[&[u32]], take: impl FnMut(u32, &[f32])) -> Result<()> {
+        each_token(&mut self.model, sequences, self.settings.position_from, take)
     }
 }
 
@@ -254,10 +242,6 @@ fn evenly(n: usize, most: usize) -> Vec<u32> {
     (0..taken).map(|i| (i * n / taken) as u32).collect()
 }
 
-fn most_probable<T: PartialOrd>(shares: &[T]) -> usize {
-    (1..shares.len()).fold(0, |best, k| if shares[k] > shares[best] { k } else { best })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,11 +251,5 @@ mod tests {
         assert_eq!(evenly(3, 6), [0, 1, 2]);
         assert_eq!(evenly(10, 4), [0, 2, 5, 7]);
         assert!(evenly(0, 4).is_empty());
-    }
-
-    #[test]
-    fn the_first_of_equal_shares_is_the_most_probable() {
-        assert_eq!(most_probable(&[0.25, 0.375, 0.375]), 1);
-        assert_eq!(most_probable(&[f32::NAN]), 0);
     }
 }
