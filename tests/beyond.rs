@@ -1,57 +1,30 @@
 //! What lists are like, intervals and comparisons, on cases computed by hand; and `prismrec evaluate` with all of them.
 
-use std::fs;
-use std::path::Path;
-use std::sync::Arc;
+mod program;
+mod small;
 
-use assert_cmd::Command;
+use std::fs;
+
 use predicates::prelude::*;
 use predicates::str::contains;
 use prismrec::data::batch::PositionFrom;
-use prismrec::data::read::Interactions;
-use prismrec::data::split::{Part, Split, Training};
+use prismrec::data::split::Part;
 use prismrec::data::titles::Titles;
-use prismrec::engine::cpu::CpuEngine;
 use prismrec::error::Error;
 use prismrec::evaluate::{Evaluator, Items, Options, Protocol, Rank, Resampling, differences, intervals};
-use prismrec::model::{Hyper, ITEM_TABLE, Model, Shape, Variant, initial_parameters};
+use prismrec::model::Model;
 use serde_json::Value;
 
-/// A model that gives every item the same score whatever the history: phi is (1, 0), and h the (score, 0) of the item.
+use program::prismrec;
+
+/// Evaluated in turns, which can be stopped between.
 fn fixed_scores(scores: &[f32]) -> Model {
-    let shape = Shape { items: scores.len(), dim: 2, intentions: 1, length: 3, blocks: 1 };
-    let hyper = Hyper {
-        variant: Variant::Full,
-        position_from: PositionFrom::End,
-        batch: 1,
-        dropout: 0.0,
-        lambda: 0.5,
-        l2: 0.0,
-        temperature: 1.0,
-        learning_rate: 1e-3,
-        seed: 1,
-    };
-    let mut model = Model::new(Box::new(CpuEngine::new(2).unwrap()), shape, hyper).unwrap();
-    let mut parameters = initial_parameters(shape, None, 1);
-    let mut set = |name: &str, data: Vec<f32>| parameters.get_mut(name).unwrap().data = data;
-    set("intention.output_norm.weight", vec![0.0; 2]);
-    set("intention.output_norm.bias", vec![1.0, 0.0]);
-    set(ITEM_TABLE, scores.iter().flat_map(|&score| [score, 0.0]).collect());
-    model.set_parameters(&parameters).unwrap();
-    model
+    small::fixed_scores(scores, 1)
 }
 
-/// Users a: 5 4 1 2, b: 0 5 5, c: 1 2 (too short to be evaluated), d: 3 4 3 0 4.
 fn small(exclude_known: bool) -> Evaluator {
-    let interactions = Interactions {
-        users: ["a", "b", "c", "d"].map(String::from).to_vec(),
-        items: ["0", "1", "2", "3", "4", "5"].map(String::from).to_vec(),
-        offsets: vec![0, 4, 7, 9, 14],
-        clicks: vec![5, 4, 1, 2, 0, 5, 5, 1, 2, 3, 4, 3, 0, 4],
-    };
-    let split = Arc::new(Split::new(interactions, Training::Apart));
     let options = Options { position_from: PositionFrom::End, exclude_known, users: None, seed: 1 };
-    Evaluator::new(split, Part::Test, Protocol::Full, options).unwrap()
+    Evaluator::new(small::small(), Part::Test, Protocol::Full, options).unwrap()
 }
 
 fn lists(evaluator: &Evaluator, scores: &[f32], k: usize) -> Vec<Vec<u32>> {
@@ -159,12 +132,6 @@ fn comparisons_by_hand() {
     let found = differences(&first, &second, Protocol::Sampled, Resampling { resamples: 20_000, seed: 3 })["recall@1"];
     near(found.difference, 0.6);
     assert!((found.p - 2.0 * 0.0328).abs() < 0.008, "{}", found.p);
-}
-
-fn prismrec(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("prismrec").unwrap();
-    command.current_dir(folder).env_remove("RUST_LOG").args(arguments);
-    command
 }
 
 #[test]

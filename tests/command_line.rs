@@ -1,19 +1,15 @@
 //! The command line: what it prints, what it refuses, and how it says so.
 
+mod program;
+
 use std::fs;
 use std::path::Path;
 
-use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
-/// The program, run in `folder`.
-fn prismrec(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("prismrec").unwrap();
-    command.current_dir(folder).env_remove("RUST_LOG").args(arguments);
-    command
-}
+use program::{prismrec, refused};
 
 /// A folder with `data.txt`: 40 users who walk through 25 items in steps of one, two or three.
 fn folder() -> tempfile::TempDir {
@@ -47,15 +43,6 @@ fn trained() -> tempfile::TempDir {
 fn lines(folder: &Path) -> Vec<Value> {
     let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-/// The command fails with code 1 and one error that says all of `what`.
-fn refused(folder: &Path, arguments: &[&str], what: &[&str]) {
-    let mut assert = prismrec(folder, arguments).assert().code(1).stderr(predicates::str::starts_with("error: "));
-    for text in what {
-        assert = assert.stderr(contains(*text));
-    }
-    assert.stderr(contains("panicked").not());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `prismrec download` and `--recipe`, against a server of this test's own: whole files, downloads that break off, servers that
 //! lie. Every content is made here.
 
+mod program;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -8,7 +10,6 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::contains;
 use prismrec::data::titles::Titles;
@@ -16,6 +17,8 @@ use prismrec::experiments::recipes::{names, recipe};
 use prismrec::settings::{Given, Settings};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+
+use program::prismrec;
 
 /// The head of every request, in lower case.
 type Requests = Arc<Mutex<Vec<String>>>;
@@ -116,12 +119,6 @@ fn plain(url: &str, content: &[u8]) -> String {
     format!("url = \"{url}\"\nfile = \"toy.txt\"\nsize = {}\ngit-blob = \"{}\"\n", content.len(), git_blob(content))
 }
 
-fn prismrec(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("prismrec").unwrap();
-    command.current_dir(folder).env_remove("RUST_LOG").env_remove("PRISMREC_DATA").args(arguments);
-    command
-}
-
 /// What is in the folder of downloads, without locks.
 fn inside(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
@@ -134,8 +131,7 @@ fn inside(folder: &Path) -> Vec<String> {
 }
 
 fn refused(folder: &Path, arguments: &[&str], what: &str) {
-    let command = prismrec(folder, arguments).assert().code(1).stderr(contains(what));
-    command.stderr(contains("panicked").not());
+    program::refused(folder, arguments, &[what]);
 }
 
 #[test]

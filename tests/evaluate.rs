@@ -1,45 +1,27 @@
 //! Evaluation on cases computed by hand, and the comparison of intentions with categories.
 
+mod small;
+
 use std::sync::Arc;
 
 use prismrec::data::batch::PositionFrom;
 use prismrec::data::generate::Generator;
 use prismrec::data::read::{Counts, Interactions};
 use prismrec::data::split::{Part, Split, Training};
-use prismrec::engine::cpu::CpuEngine;
 use prismrec::error::Error;
 use prismrec::evaluate::{Evaluation, Evaluator, Options, Protocol, Rank, metrics, rank};
 use prismrec::intentions::{normalised_mutual_information, recovery};
-use prismrec::model::{Hyper, ITEM_TABLE, Model, Shape, Tensors, Variant, initial_parameters};
+use prismrec::model::{ITEM_TABLE, Model, Shape, Tensors};
+
+use small::small;
 
 fn model(shape: Shape, change: impl FnOnce(&mut Tensors)) -> Model {
-    let hyper = Hyper {
-        variant: Variant::Full,
-        position_from: PositionFrom::End,
-        batch: 2,
-        dropout: 0.0,
-        lambda: 0.5,
-        l2: 0.0,
-        temperature: 1.0,
-        learning_rate: 1e-3,
-        seed: 1,
-    };
-    let mut model = Model::new(Box::new(CpuEngine::new(2).unwrap()), shape, hyper).unwrap();
-    let mut parameters = initial_parameters(shape, None, 1);
-    change(&mut parameters);
-    model.set_parameters(&parameters).unwrap();
-    model
+    small::model(shape, 2, change)
 }
 
-/// A model that gives every item the same score whatever the history: phi is (1, 0), and h the (score, 0) of the item.
+/// All users at once.
 fn fixed_scores(scores: &[f32]) -> Model {
-    let shape = Shape { items: scores.len(), dim: 2, intentions: 1, length: 3, blocks: 1 };
-    model(shape, |parameters| {
-        let mut set = |name: &str, data: Vec<f32>| parameters.get_mut(name).unwrap().data = data;
-        set("intention.output_norm.weight", vec![0.0; 2]);
-        set("intention.output_norm.bias", vec![1.0, 0.0]);
-        set(ITEM_TABLE, scores.iter().flat_map(|&score| [score, 0.0]).collect());
-    })
+    small::fixed_scores(scores, 2)
 }
 
 fn options(exclude_known: bool) -> Options {
@@ -91,19 +73,6 @@ fn metrics_of_a_few_ranks() {
     near(full["recall@20"], 0.75);
     near(full["recall@100"], 1.0);
     near(full["ndcg@100"], (1.0 + 0.5 + 1.0 / 9_f64.log2() + 0.2) / 4.0);
-}
-
-/// Three users who can be evaluated and one who cannot, over six items.
-fn small() -> Arc<Split> {
-    Arc::new(Split::new(
-        Interactions {
-            users: ["a", "b", "c", "d"].map(String::from).to_vec(),
-            items: ["0", "1", "2", "3", "4", "5"].map(String::from).to_vec(),
-            offsets: vec![0, 4, 7, 9, 14],
-            clicks: vec![5, 4, 1, 2, 0, 5, 5, 1, 2, 3, 4, 3, 0, 4],
-        },
-        Training::Apart,
-    ))
 }
 
 #[test]

@@ -1,24 +1,20 @@
 //! `prismrec tune` and `prismrec reproduce`: what they leave, that processes share the work, that nothing is done twice, and
 //! that what was killed is gone on with.
 
+mod program;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
-/// The program, run in `folder`.
-fn prismrec(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("prismrec").unwrap();
-    command.current_dir(folder).env_remove("RUST_LOG").args(arguments);
-    command
-}
+use program::{prismrec, refused};
 
 /// The program, started in `folder`.
 fn start(folder: &Path, arguments: &[&str]) -> Child {
@@ -54,14 +50,6 @@ fn lines(file: &Path) -> Vec<Value> {
 fn validations(folder: &Path) -> Vec<Value> {
     let lines = lines(&folder.join("metrics.jsonl"));
     lines.iter().filter(|line| line["valid"].is_object()).map(|line| line["valid"].clone()).collect()
-}
-
-fn refused(folder: &Path, arguments: &[&str], what: &[&str]) {
-    let mut assert = prismrec(folder, arguments).assert().code(1).stderr(predicates::str::starts_with("error: "));
-    for text in what {
-        assert = assert.stderr(contains(*text));
-    }
-    assert.stderr(contains("panicked").not());
 }
 
 /// Waits for a run to have so many lines.

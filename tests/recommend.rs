@@ -1,10 +1,11 @@
 //! Recommendations: lists for one history or many, their explanation and balance, and files of them.
 
+mod program;
+
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::contains;
 use prismrec::checkpoint::Checkpoint;
@@ -13,20 +14,7 @@ use prismrec::model::Model;
 use prismrec::recommend::{Answer, Options, Recommender};
 use serde_json::Value;
 
-fn prismrec(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("prismrec").unwrap();
-    command.current_dir(folder).env_remove("RUST_LOG").args(arguments);
-    command
-}
-
-/// The command fails with code 1 and one error that says all of `what`.
-fn refused(folder: &Path, arguments: &[&str], what: &[&str]) {
-    let mut assert = prismrec(folder, arguments).assert().code(1).stderr(predicates::str::starts_with("error: "));
-    for text in what {
-        assert = assert.stderr(contains(*text));
-    }
-    assert.stderr(contains("panicked").not());
-}
+use program::{prismrec, refused};
 
 /// What the command prints.
 fn told(folder: &Path, arguments: &[&str]) -> String {

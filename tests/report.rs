@@ -1,11 +1,11 @@
 //! The report of runs: what it shows is what was recorded and what the model computes, it loads nothing, and it says
 //! clearly what it cannot show.
 
+mod program;
+
 use std::fs;
 use std::path::Path;
 
-use assert_cmd::Command;
-use predicates::prelude::*;
 use predicates::str::contains;
 use prismrec::checkpoint::Checkpoint;
 use prismrec::data::pack::pack_sequences;
@@ -16,15 +16,11 @@ use prismrec::settings::Files;
 use prismrec::train::Dataset;
 use serde_json::Value;
 
+use program::prismrec;
+
 /// A title that would run, were it not escaped.
 const EVIL: &str = "<script>alert('1')</script> & \"more\"";
 const EVIL_ESCAPED: &str = "&lt;script&gt;alert('1')&lt;/script&gt; &amp; &quot;more&quot;";
-
-fn prismrec(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("prismrec").unwrap();
-    command.current_dir(folder).env_remove("RUST_LOG").args(arguments);
-    command
-}
 
 /// A folder with `data.txt`, `items.csv` (titles), and a run in `run`.
 fn trained() -> tempfile::TempDir {
@@ -53,11 +49,7 @@ fn page(folder: &Path, arguments: &[&str]) -> String {
 }
 
 fn refused(folder: &Path, arguments: &[&str], what: &[&str]) {
-    let mut assert = prismrec(folder, &[&["report"], arguments].concat()).assert().code(1);
-    for text in what {
-        assert = assert.stderr(contains(*text));
-    }
-    assert.stderr(predicates::str::starts_with("error: ").and(contains("panicked").not()));
+    program::refused(folder, &[&["report"], arguments].concat(), what);
     assert!(!folder.join("report.html").exists(), "a page was written");
 }
 

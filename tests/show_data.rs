@@ -1,18 +1,14 @@
 //! `prismrec data`: figures, titles, pictures and prepared files.
 
-use std::fs;
-use std::path::Path;
+mod program;
 
-use assert_cmd::Command;
+use std::fs;
+
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
-fn prismrec(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("prismrec").unwrap();
-    command.current_dir(folder).env_remove("RUST_LOG").args(arguments);
-    command
-}
+use program::prismrec;
 
 /// Three users, four movies, one of them met twice by one user.
 fn folder() -> tempfile::TempDir {

@@ -1,10 +1,11 @@
 //! What vectors say by themselves: similar items, intentions, and files of vectors that score as `recommend` does.
 
+mod program;
+
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::contains;
 use prismrec::checkpoint::Checkpoint;
@@ -12,20 +13,7 @@ use prismrec::recommend::Vectors;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-fn prismrec(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("prismrec").unwrap();
-    command.current_dir(folder).env_remove("RUST_LOG").args(arguments);
-    command
-}
-
-/// The command fails with code 1 and one error that says all of `what`.
-fn refused(folder: &Path, arguments: &[&str], what: &[&str]) {
-    let mut assert = prismrec(folder, arguments).assert().code(1).stderr(predicates::str::starts_with("error: "));
-    for text in what {
-        assert = assert.stderr(contains(*text));
-    }
-    assert.stderr(contains("panicked").not());
-}
+use program::{prismrec, refused};
 
 fn json(folder: &Path, arguments: &[&str]) -> Value {
     let output = prismrec(folder, &[arguments, &["--json"]].concat()).assert().success().get_output().stdout.clone();
