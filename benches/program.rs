@@ -92,6 +92,7 @@ fn evaluation(criterion: &mut Criterion) {
                 exclude_known: true,
                 users: Some(USERS),
                 seed: settings.data_seed,
+                prior: settings.prior(),
             };
             let evaluator = Evaluator::new(split.clone(), Part::Validation, protocol, options).unwrap();
             group.bench_function(format!("{name}/{of}"), |bencher| {

@@ -1,4 +1,4 @@
-// rank[s] += number of items i of the group's share with max over k of phi_sk . H_i >= truth_score_s (or not a number),
+// rank[s] += number of items i of the group's share with max over k of phi_sk . H_i + bias_i >= truth_score_s (or not a number),
 // other than the truth and the known items of s
 //
 // main: group (q, c) meets the 32 / K sequences q (32 / K) .. with items 1024 c .. + 1023, 32 at a time: scores of 32 rows of
@@ -17,11 +17,12 @@ struct Params {
 @group(0) @binding(1) var<storage, read> phi4: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> table: array<f32>; // [items, dim]
 @group(0) @binding(2) var<storage, read> table4: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> truth: array<u32>; // [sequences]
-@group(0) @binding(4) var<storage, read> truth_score: array<f32>; // [sequences]
-@group(0) @binding(5) var<storage, read> known_offsets: array<u32>; // [sequences + 1]
-@group(0) @binding(6) var<storage, read> known: array<u32>; // ascending within a sequence
-@group(0) @binding(7) var<storage, read_write> rank: array<atomic<u32>>; // [sequences]
+@group(0) @binding(3) var<storage, read> bias: array<f32>; // [items]
+@group(0) @binding(4) var<storage, read> truth: array<u32>; // [sequences]
+@group(0) @binding(5) var<storage, read> truth_score: array<f32>; // [sequences]
+@group(0) @binding(6) var<storage, read> known_offsets: array<u32>; // [sequences + 1]
+@group(0) @binding(7) var<storage, read> known: array<u32>; // ascending within a sequence
+@group(0) @binding(8) var<storage, read_write> rank: array<atomic<u32>>; // [sequences]
 
 const TILE = 32u;
 const SLAB = 16u;
@@ -113,7 +114,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     let score = scores[(s * params.intentions + k) * TILE + pair % TILE];
                     best = select(best, score, score > best);
                 }
-                if !(best < truth_score[first + s]) && !is_known(first + s, item) {
+                if !(best + bias[item] < truth_score[first + s]) && !is_known(first + s, item) {
                     atomicAdd(&counts[s], 1u);
                 }
             }
@@ -165,6 +166,12 @@ fn serial(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
                 for (var i = 0u; i < ITEMS; i++) {
                     best[s][i] = select(best[s][i], scores[s][i], k == 0u || scores[s][i] > best[s][i]);
                 }
+            }
+        }
+        for (var i = 0u; i < ITEMS; i++) {
+            let own = bias[min(start + i, params.items - 1u)];
+            for (var s = 0u; s < SEQUENCES; s++) {
+                best[s][i] += own;
             }
         }
         var out: array<u32, 16>; // of each sequence, items that do not compete: a bit an item

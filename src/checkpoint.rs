@@ -23,6 +23,8 @@ const FIRST_MOMENT: &str = "adam.first.";
 const SECOND_MOMENT: &str = "adam.second.";
 /// The last step that each item row was updated for, as I32: older versions of PyTorch know no U32.
 const UPDATED: &str = "adam.updated";
+/// As I32, too.
+const OCCURRENCES: &str = "occurrences";
 
 /// The data that a model was trained on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub struct Checkpoint {
     pub data: DataRecord,
     /// The items' own ids, `[items]`.
     pub items: Vec<String>,
+    /// How often each item occurs in what was trained on, `[items]`; older files do not say.
+    pub occurrences: Option<Vec<u32>>,
     /// The epoch (from 1) that the parameters come from; 0 before the first step.
     pub epoch: u64,
     /// Steps taken.
@@ -90,11 +94,13 @@ impl Checkpoint {
         };
         let metadata = serde_json::to_string(&metadata).map_err(|e| wrong(format!("cannot be written: {e}")))?;
         let mut tensors: Vec<_> = parts("", &self.parameters).collect();
+        let whole =
+            |name: &str, numbers| (name.to_owned(), Dtype::I32, vec![self.items.len()], bytemuck::cast_slice(numbers));
+        tensors.extend(self.occurrences.as_ref().map(|occurrences| whole(OCCURRENCES, &occurrences[..])));
         if let Some(Resume { adam, .. }) = &self.resume {
             tensors.extend(parts(FIRST_MOMENT, &adam.first_moment));
             tensors.extend(parts(SECOND_MOMENT, &adam.second_moment));
-            let updated = bytemuck::cast_slice(&adam.updated);
-            tensors.push((UPDATED.to_owned(), Dtype::I32, vec![adam.updated.len()], updated));
+            tensors.push(whole(UPDATED, &adam.updated[..]));
         }
         let views = tensors
             .into_iter()
@@ -116,13 +122,17 @@ impl Checkpoint {
         parse(&bytes).map_err(|reason| Error::Checkpoint { path: path.to_owned(), reason })
     }
 
-    /// The model on an engine, with the parameters, up to date.
+    /// The model on an engine, with the parameters, up to date, and scores as the settings have them.
     ///
     /// # Errors
-    /// Where the engine cannot hold it.
+    /// Where the engine cannot hold it, or scores go by occurrences that the checkpoint does not know.
     pub fn model(&self, engine: Box<dyn Engine>, hyper: Hyper) -> Result<Model> {
         let mut model = Model::new(engine, self.settings.shape(self.items.len()), hyper)?;
         self.give_to(&mut model)?;
+        if let Some(occurrences) = &self.occurrences {
+            model.set_occurrences(occurrences.clone())?;
+        }
+        model.set_prior(self.settings.prior())?;
         Ok(model)
     }
 
@@ -193,13 +203,17 @@ fn parse(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {
     if updated.iter().any(|&at| u64::from(at) > step) {
         return Err(format!("has item rows that were updated after its step {step}"));
     }
-    let expected = shapes.len() * prefixes.len() + usize::from(progress.is_some());
+    let occurrences = match file.tensor(OCCURRENCES) {
+        Ok(_) => Some(words(&file, OCCURRENCES, Dtype::I32, &[items.len()], u32::from_le_bytes)?),
+        Err(_) => None,
+    };
+    let expected = shapes.len() * prefixes.len() + usize::from(progress.is_some()) + usize::from(occurrences.is_some());
     if file.len() != expected {
         return Err(format!("has {} tensors, where its settings call for {expected}", file.len()));
     }
     let resume =
         progress.map(|progress| Resume { adam: AdamState { step, updated, first_moment, second_moment }, progress });
-    Ok(Checkpoint { settings, data, items, epoch, step, refit, parameters, resume })
+    Ok(Checkpoint { settings, data, items, occurrences, epoch, step, refit, parameters, resume })
 }
 
 fn tensor(file: &SafeTensors, name: &str, shape: &[usize]) -> std::result::Result<Tensor, String> {

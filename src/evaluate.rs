@@ -11,7 +11,7 @@ use crate::data::pack::pack_sequences;
 use crate::data::read::Counts;
 use crate::data::split::{Part, Split};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, Prior};
 
 mod beyond;
 mod lists;
@@ -44,6 +44,8 @@ pub struct Options {
     pub users: Option<usize>,
     /// Decides the negatives and which users.
     pub seed: u64,
+    /// What scores take from items' occurrences.
+    pub prior: Prior,
 }
 
 /// Figures by name: `recall@10`, `ndcg@10`, `mrr`, `auc`, in that order.
@@ -60,6 +62,9 @@ pub struct Evaluation {
     pub competitors: u32,
     /// The data set's size.
     pub counts: Counts,
+    /// What scores took from items' occurrences.
+    #[serde(skip_serializing_if = "Prior::is_nothing")]
+    pub prior: Prior,
     pub metrics: Metrics,
 }
 
@@ -118,6 +123,7 @@ impl Evaluator {
     /// As [`run`](Evaluator::run).
     pub fn ranks(&self, model: &mut Model, progress: &mut dyn FnMut(usize) -> bool) -> Result<Vec<Rank>> {
         self.check(model)?;
+        model.set_prior(self.options.prior)?;
         let counts = self.split.counts();
         let mut ranks = Vec::with_capacity(self.users.len());
         for block in self.users.chunks(model.evaluation_batch()) {
@@ -155,6 +161,7 @@ impl Evaluator {
             users: ranks.len(),
             competitors: ranks.iter().map(|rank| rank.competitors).min().unwrap_or(0),
             counts: self.split.counts(),
+            prior: self.options.prior,
             metrics: metrics(ranks, self.protocol),
         }
     }

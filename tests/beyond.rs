@@ -12,7 +12,7 @@ use prismrec::data::split::Part;
 use prismrec::data::titles::Titles;
 use prismrec::error::Error;
 use prismrec::evaluate::{Evaluator, Items, Options, Protocol, Rank, Resampling, differences, intervals};
-use prismrec::model::Model;
+use prismrec::model::{Model, Prior};
 use serde_json::Value;
 
 use program::prismrec;
@@ -23,7 +23,8 @@ fn fixed_scores(scores: &[f32]) -> Model {
 }
 
 fn small(exclude_known: bool) -> Evaluator {
-    let options = Options { position_from: PositionFrom::End, exclude_known, users: None, seed: 1 };
+    let options =
+        Options { position_from: PositionFrom::End, exclude_known, users: None, seed: 1, prior: Prior::default() };
     Evaluator::new(small::small(), Part::Test, Protocol::Full, options).unwrap()
 }
 

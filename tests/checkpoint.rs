@@ -31,6 +31,7 @@ fn checkpoint() -> Checkpoint {
         settings,
         data,
         items: ITEMS.map(String::from).to_vec(),
+        occurrences: None,
         epoch: 3,
         step: 41,
         refit: false,
@@ -53,7 +54,7 @@ fn resumable() -> Checkpoint {
         lines: 3,
         ..Progress::default()
     };
-    Checkpoint { resume: Some(Resume { adam, progress }), ..checkpoint }
+    Checkpoint { occurrences: Some(vec![3, 0, 1, 4, 2]), resume: Some(Resume { adam, progress }), ..checkpoint }
 }
 
 fn reason(path: &Path) -> String {

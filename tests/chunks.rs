@@ -10,7 +10,7 @@ use prismrec::data::split::{Split, Training};
 use prismrec::engine::{self, Ceilings, Checks, Description, Engine, EngineChoice, EngineRequest, PendingRead, Span};
 use prismrec::error::Result;
 use prismrec::kernels::{BufferId, Call, Region};
-use prismrec::model::{AdamState, Hyper, Model, Shape, Tensors, Variant, initial_parameters};
+use prismrec::model::{AdamState, Hyper, Model, Prior, Shape, Tensors, Variant, initial_parameters};
 
 /// An engine that says that its buffers of item rows are shorter than they could be.
 struct Short {
@@ -111,6 +111,8 @@ fn tell(engine: impl Fn() -> Box<dyn Engine>, longest: usize) -> Told {
     let sequences = pack_sequences(&histories, shape().length, hyper.position_from);
     // Each of the catalogue for both, so that several turns are needed.
     let candidates: Vec<u32> = (0..2).flat_map(|_| 0..ITEMS as u32).collect();
+    model.set_occurrences((0..ITEMS as u32).map(|item| item * 7 % 11).collect()).unwrap();
+    model.set_prior(Prior { popularity: 0.5, cold_bonus: 1.5 }).unwrap();
     let (scores, intentions) = model.candidate_scores(&sequences, &candidates).unwrap();
     let excluded = Segments { starts: vec![0, 4, 5], sources: vec![3, 5, 77, 200, 150] };
     let ranks = model.catalogue_ranks(&sequences, &[201, 0], &excluded).unwrap();

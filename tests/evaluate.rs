@@ -11,7 +11,7 @@ use prismrec::data::split::{Part, Split, Training};
 use prismrec::error::Error;
 use prismrec::evaluate::{Evaluation, Evaluator, Options, Protocol, Rank, metrics, rank};
 use prismrec::intentions::{normalised_mutual_information, recovery};
-use prismrec::model::{ITEM_TABLE, Model, Shape, Tensors};
+use prismrec::model::{ITEM_TABLE, Model, Prior, Shape, Tensors};
 
 use small::small;
 
@@ -25,7 +25,7 @@ fn fixed_scores(scores: &[f32]) -> Model {
 }
 
 fn options(exclude_known: bool) -> Options {
-    Options { position_from: PositionFrom::End, exclude_known, users: None, seed: 1 }
+    Options { position_from: PositionFrom::End, exclude_known, users: None, seed: 1, prior: Prior::default() }
 }
 
 fn evaluate(model: &mut Model, split: &Arc<Split>, part: Part, protocol: Protocol, options: Options) -> Evaluation {
@@ -127,6 +127,32 @@ fn popularity_is_worse_than_chance_against_popular_negatives() {
     // Against the whole catalogue it is better than chance.
     let full = evaluate(&mut model, &split, Part::Test, Protocol::Full, options(false));
     assert!(full.metrics["auc"] > 0.55, "{}", full.metrics["auc"]);
+}
+
+#[test]
+fn a_prior_is_added_to_scores() {
+    let (scores, occurrences) = ([1.0, 2.0, 3.0, 3.0, 4.0, 5.0], [7, 1, 0, 0, 30, 2]);
+    let prior = Prior { popularity: -1.5, cold_bonus: 0.75 };
+    // A logit of 1 is a score of sqrt(2), as D is 2.
+    let added = occurrences.map(|n| if n == 0 { 0.75 } else { -1.5 * f64::from(n + 1).ln() });
+    let together: Vec<f32> = scores.iter().zip(added).map(|(a, b)| a + (2_f64.sqrt() * b) as f32).collect();
+    let (mut model, mut expected) = (fixed_scores(&scores), fixed_scores(&together));
+    for protocol in [Protocol::Sampled, Protocol::Full] {
+        let with = |prior| Evaluator::new(small(), Part::Test, protocol, Options { prior, ..options(true) }).unwrap();
+        let (plain, adding) = (with(Prior::default()), with(prior));
+        let ranks = |evaluator: &Evaluator, model: &mut Model| evaluator.ranks(model, &mut |_| true).unwrap();
+        let before = ranks(&plain, &mut model);
+        model.set_occurrences(occurrences.to_vec()).unwrap();
+        assert_eq!(ranks(&adding, &mut model), ranks(&plain, &mut expected), "{protocol:?}");
+        assert_ne!(ranks(&adding, &mut model), before, "{protocol:?}");
+        assert_eq!(ranks(&plain, &mut model), before, "{protocol:?}");
+        assert_eq!(adding.summary(&before).prior, prior);
+        let lists = |evaluator: &Evaluator, model: &mut Model| evaluator.lists(model, 3, &mut |_| true).unwrap();
+        assert_eq!(lists(&adding, &mut model), lists(&plain, &mut expected));
+        let unknown = adding.ranks(&mut fixed_scores(&scores), &mut |_| true);
+        assert!(matches!(unknown, Err(Error::Data(_))), "{unknown:?}");
+    }
+    assert!(model.set_occurrences(vec![1; 5]).is_err(), "occurrences of too few items");
 }
 
 #[test]

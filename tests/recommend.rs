@@ -64,6 +64,17 @@ fn recommender(choice: EngineChoice, many: bool) -> Recommender {
     Recommender::new(checkpoint(), opened(choice), None, many).unwrap()
 }
 
+/// One whose scores take something from items' occurrences, and what they take.
+fn with_prior(choice: EngineChoice) -> (Recommender, Vec<f32>) {
+    let mut checkpoint = checkpoint();
+    let settings = &mut checkpoint.settings;
+    settings.popularity = -2.0;
+    let unit = (settings.dim as f64).sqrt() * settings.temperature;
+    let occurrences = checkpoint.occurrences.as_ref().unwrap();
+    let added = occurrences.iter().map(|&n| (-2.0 * unit * f64::from(n + 1).ln()) as f32).collect();
+    (Recommender::new(checkpoint, opened(choice), None, false).unwrap(), added)
+}
+
 /// phi_k . h of every intention and item after a history, from the model's vectors.
 fn expected_scores(history: &[u32]) -> Vec<Vec<f32>> {
     let mut recommender = recommender(EngineChoice::Cpu, false);
@@ -83,20 +94,28 @@ fn lists_are_the_best_of_the_whole_catalogue_on_every_engine() {
     let history = [3, 4, 5, 3];
     let scores = expected_scores(&history);
     let ids = checkpoint().items;
-    let mut expected: Vec<(f32, usize)> =
-        (0..ids.len()).map(|item| (scores.iter().map(|of| of[item]).fold(f32::NEG_INFINITY, f32::max), item)).collect();
-    expected.retain(|(_, item)| !history.contains(&(*item as u32)));
-    expected.sort_by(|a, b| b.0.total_cmp(&a.0));
-    for choice in [EngineChoice::Cpu, EngineChoice::Gpu] {
-        let answer = recommender(choice, false).recommend(&[&history], PLAIN).unwrap().remove(0);
+    let best: Vec<f32> =
+        (0..ids.len()).map(|item| scores.iter().map(|of| of[item]).fold(f32::NEG_INFINITY, f32::max)).collect();
+    let mut lists = Vec::new();
+    for (choice, prior) in
+        [EngineChoice::Cpu, EngineChoice::Gpu].map(|choice| [(choice, false), (choice, true)]).concat()
+    {
+        let (mut recommender, added) =
+            if prior { with_prior(choice) } else { (recommender(choice, false), vec![0.0; ids.len()]) };
+        let mut expected: Vec<(f32, usize)> = best.iter().zip(&added).map(|(a, b)| a + b).zip(0..).collect();
+        expected.retain(|(_, item)| !history.contains(&(*item as u32)));
+        expected.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let answer = recommender.recommend(&[&history], PLAIN).unwrap().remove(0);
         assert_eq!(answer.recommendations.len(), 10);
         for (r, (score, item)) in answer.recommendations.iter().zip(&expected) {
             assert!((r.score - score).abs() < 1e-4, "{choice:?}: {r:?}, expected {score} of {}", ids[*item]);
             let own = ids.iter().position(|id| *id == r.item.id).unwrap();
-            assert!((r.score - scores[r.intention as usize][own]).abs() < 1e-4, "{choice:?}: {r:?}");
+            assert!((r.score - scores[r.intention as usize][own] - added[own]).abs() < 1e-4, "{choice:?}: {r:?}");
         }
         assert!(answer.intentions.is_empty());
+        lists.push(items(&answer).join(" "));
     }
+    assert_ne!(lists[0], lists[1], "what occurrences add changes nothing");
 }
 
 #[test]

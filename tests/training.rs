@@ -432,6 +432,10 @@ fn refit_trains_on_validation_items_for_as_many_epochs() {
     let examples = lines[0]["examples"].as_u64().unwrap() + users;
     let checkpoint = Checkpoint::load(&refit.join("refit.safetensors")).unwrap();
     assert!(checkpoint.refit && checkpoint.resume.is_none());
+    // One validation item a user more than before.
+    let sum = |checkpoint: &Checkpoint| checkpoint.occurrences.as_ref().unwrap().iter().sum::<u32>() as usize;
+    let best = Checkpoint::load(&refit.join("best.safetensors")).unwrap();
+    assert_eq!(sum(&checkpoint), sum(&best) + data.split.evaluated_users(Part::Validation, None, 0).len());
     assert_eq!(checkpoint.step, best.epoch * examples.div_ceil(settings.batch as u64));
 }
 

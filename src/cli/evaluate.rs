@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::report::{self, Table};
 use super::terminal::Terminal;
-use super::{EngineArgs, checkpoint_file, print, show};
+use super::{EngineArgs, ScoreArgs, checkpoint_file, print, show};
 use crate::checkpoint::Checkpoint;
-use crate::data::split::Part;
+use crate::data::split::{Part, Training};
 use crate::data::titles::Titles;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -62,6 +62,8 @@ pub(super) struct EvaluateArgs {
     /// Print tables in Markdown
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
+    #[command(flatten)]
+    scores: ScoreArgs,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -122,6 +124,7 @@ pub(super) fn run(arguments: EvaluateArgs) -> Result<()> {
         resamples,
         json,
         markdown,
+        scores,
         engine,
     } = arguments;
     let form = match (json, markdown) {
@@ -130,13 +133,18 @@ pub(super) fn run(arguments: EvaluateArgs) -> Result<()> {
         _ => Form::Text,
     };
     let (given, file) = (checkpoint.clone(), checkpoint_file(&checkpoint));
-    let checkpoint = Checkpoint::load(&file)?;
+    let mut checkpoint = Checkpoint::load(&file)?;
+    checkpoint.settings = scores.over(checkpoint.settings)?;
     let mut settings = engine.over(checkpoint.settings.clone())?;
     if !data.is_empty() {
         settings.data = Files(data);
     }
-    let other = against.as_deref().map(|path| other(path, &checkpoint, &settings)).transpose()?;
+    let mut other = against.as_deref().map(|path| other(path, &checkpoint, &settings, scores)).transpose()?;
     let data = Dataset::open_for(&settings, &checkpoint.items)?;
+    for checkpoint in [&mut checkpoint].into_iter().chain(other.as_mut().map(|other| &mut other.checkpoint)) {
+        let training = if checkpoint.refit { Training::WithValidation } else { Training::Apart };
+        checkpoint.occurrences.get_or_insert_with(|| data.split.trained_on(training, 0.0, 0).occurrences());
+    }
     let mut model = model(&checkpoint, &settings)?;
     let mut terminal = Terminal::new();
     let how = Resampling { resamples, seed: settings.data_seed };
@@ -246,9 +254,10 @@ struct Other {
 }
 
 /// The second run, to be evaluated on the same users, items and competitors as the first.
-fn other(path: &Path, first: &Checkpoint, with: &Settings) -> Result<Other> {
+fn other(path: &Path, first: &Checkpoint, with: &Settings, scores: ScoreArgs) -> Result<Other> {
     let file = checkpoint_file(path);
-    let checkpoint = Checkpoint::load(&file)?;
+    let mut checkpoint = Checkpoint::load(&file)?;
+    checkpoint.settings = scores.over(checkpoint.settings)?;
     if checkpoint.items != first.items {
         return Err(Error::Data(format!(
             "{}: has other items than the first run; runs are compared that were trained on the same data",

@@ -176,6 +176,25 @@ impl HistoryArgs {
     }
 }
 
+/// What scores take from items' occurrences, where it is not to be what it was in training.
+#[derive(clap::Args, Clone, Copy)]
+struct ScoreArgs {
+    /// How many times ln(1 + n) an item's logit gets, for n occurrences in training [default: as in training]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    popularity: Option<f64>,
+    /// What the logit gets of an item that never occurs in training [default: as in training]
+    #[arg(long, value_name = "LOGIT", allow_negative_numbers = true)]
+    cold_bonus: Option<f64>,
+}
+
+impl ScoreArgs {
+    /// A checkpoint's settings with these.
+    fn over(self, settings: Settings) -> Result<Settings> {
+        let ScoreArgs { popularity, cold_bonus } = self;
+        settings.with(&Given { popularity, cold_bonus, ..Given::default() })
+    }
+}
+
 /// What computes, where it is not to be what trained.
 #[derive(clap::Args, Clone)]
 struct EngineArgs {

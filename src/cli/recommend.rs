@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::terminal::bar;
-use super::{EngineArgs, HistoryArgs, checkpoint_file, print};
+use super::{EngineArgs, HistoryArgs, ScoreArgs, checkpoint_file, print};
 use crate::checkpoint::Checkpoint;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -65,11 +65,13 @@ pub(super) struct RecommendArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    scores: ScoreArgs,
+    #[command(flatten)]
     engine: EngineArgs,
 }
 
 pub(super) fn run(arguments: RecommendArgs) -> Result<()> {
-    let RecommendArgs { checkpoint, data, engine, items, users, histories, .. } = &arguments;
+    let RecommendArgs { checkpoint, data, scores, engine, items, users, histories, .. } = &arguments;
     let many = users.is_some() || histories.is_some();
     if many && arguments.out.is_none() && !arguments.json {
         return Err(Error::Setting("name a file for the lists, --out FILE, or print them with --json".into()));
@@ -77,7 +79,8 @@ pub(super) fn run(arguments: RecommendArgs) -> Result<()> {
     if !arguments.history.is_empty() || histories.is_some() {
         data.refuse("--history and --histories")?;
     }
-    let checkpoint = Checkpoint::load(&checkpoint_file(checkpoint))?;
+    let mut checkpoint = Checkpoint::load(&checkpoint_file(checkpoint))?;
+    checkpoint.settings = scores.over(checkpoint.settings)?;
     let settings = data.over(engine.clone().over(checkpoint.settings.clone())?)?;
     let engine = engine::open(&settings.engine_request()?)?;
     let recommender = Recommender::new(checkpoint, engine, items.as_deref(), many)?;

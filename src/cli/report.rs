@@ -1,7 +1,7 @@
 //! Tables of figures, for people and for Markdown. Each says its protocol.
 
 use super::show::{self, against, part, thousands};
-use crate::evaluate::{Beyond, Bucket, Difference, Evaluation, Interval, Protocol};
+use crate::evaluate::{Beyond, Bucket, Difference, Evaluation, Interval};
 use indexmap::IndexMap;
 
 /// A table under a line that says what it is of.
@@ -41,8 +41,8 @@ impl Table {
     }
 }
 
-fn protocol(protocol: Protocol, competitors: u32) -> String {
-    format!("{} protocol, {}", show::protocol(protocol), against(protocol, competitors))
+fn protocol(of: &Evaluation) -> String {
+    format!("{} protocol, {}", show::protocol(of.protocol), against(of.protocol, of.competitors, of.prior))
 }
 
 fn between([low, high]: Interval) -> String {
@@ -51,8 +51,8 @@ fn between([low, high]: Interval) -> String {
 
 /// An evaluation's figures, with their intervals where these are known.
 pub(super) fn evaluation(of: &Evaluation, intervals: Option<&IndexMap<String, Interval>>) -> Table {
-    let Evaluation { users, metrics, competitors, .. } = of;
-    let title = format!("{}, {} users, {}", part(of.part), thousands(*users), protocol(of.protocol, *competitors));
+    let Evaluation { users, metrics, .. } = of;
+    let title = format!("{}, {} users, {}", part(of.part), thousands(*users), protocol(of));
     let head = ["figure", "value", "95% interval"];
     let mut table = Table::new(title, &head[..if intervals.is_some() { 3 } else { 2 }]);
     for (name, value) in metrics {
@@ -96,12 +96,7 @@ pub(super) fn beyond(of: &Beyond) -> [Table; 2] {
 /// Two runs' figures.
 pub(super) fn differences(of: &Evaluation, names: [&str; 2], differences: &IndexMap<String, Difference>) -> Table {
     let [first, second] = names;
-    let title = format!(
-        "{}, {} users, {}: {first} less {second}",
-        part(of.part),
-        thousands(of.users),
-        protocol(of.protocol, of.competitors)
-    );
+    let title = format!("{}, {} users, {}: {first} less {second}", part(of.part), thousands(of.users), protocol(of));
     let mut table = Table::new(title, &["figure", first, second, "difference", "95% interval", "p"]);
     for (name, difference) in differences {
         let Difference { first, second, difference, interval, p } = *difference;

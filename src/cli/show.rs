@@ -7,6 +7,7 @@ use crate::data::titles::Titles;
 use crate::engine::Description;
 use crate::evaluate::{Evaluation, Protocol};
 use crate::kernels::Work;
+use crate::model::Prior;
 use crate::profile::Profile;
 use crate::train::{Epoch, Figures, Losses, Phase, Start, Test};
 
@@ -135,8 +136,8 @@ pub(super) fn test(test: &Test, data: &str) -> String {
 
 /// One protocol's figures.
 pub(super) fn evaluation(evaluation: &Evaluation) -> String {
-    let Evaluation { protocol, part, users, competitors, metrics, .. } = evaluation;
-    let (part, against) = (self::part(*part), against(*protocol, *competitors));
+    let Evaluation { protocol, part, users, competitors, prior, metrics, .. } = evaluation;
+    let (part, against) = (self::part(*part), against(*protocol, *competitors, *prior));
     let figures: Vec<_> = metrics.iter().map(|(name, value)| format!("{} {value:.4}", spelled(name))).collect();
     let protocol = self::protocol(*protocol);
     format!("  {part}, {} users, {protocol}, {against}:\n    {}", thousands(*users), figures.join("  "))
@@ -151,11 +152,14 @@ pub(super) fn part(part: Part) -> &'static str {
 }
 
 /// What a protocol ranks the truth against.
-pub(super) fn against(protocol: Protocol, competitors: u32) -> String {
-    match protocol {
+pub(super) fn against(protocol: Protocol, competitors: u32, prior: Prior) -> String {
+    let against = match protocol {
         Protocol::Sampled => format!("against {competitors} popular items they never met"),
         Protocol::Full => format!("against the whole catalogue ({competitors} items or more)"),
-    }
+    };
+    let terms = [("popularity", prior.popularity), ("cold bonus", prior.cold_bonus)];
+    let terms = terms.iter().filter(|(_, value)| *value != 0.0).map(|(name, value)| format!(", {name} {value}"));
+    against + &terms.collect::<String>()
 }
 
 /// `recall@10` as people write it.

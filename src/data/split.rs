@@ -183,6 +183,15 @@ impl Split {
         self.interactions.frequency()
     }
 
+    /// How often each item occurs in what trains, `[items]`; with the noise that this split may have.
+    pub fn occurrences(&self) -> Vec<u32> {
+        let mut occurrences = vec![0; self.counts().items];
+        for user in self.all_users() {
+            self.training(user).iter().for_each(|&item| occurrences[item as usize] += 1);
+        }
+        occurrences
+    }
+
     /// What an evaluated user had met before the held-out item, in order of time.
     pub fn history(&self, user: u32, part: Part) -> &[u32] {
         let all = self.interactions.sequence(user);

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Evaluator, Rank};
 use crate::data::read::Counts;
-use crate::data::split::{Part, Split};
+use crate::data::split::Part;
 use crate::data::statistics::gini;
 use crate::data::titles::Titles;
 
@@ -67,7 +67,7 @@ impl Evaluator {
     /// [`users`](Evaluator::users).
     pub fn beyond(&self, lists: &[Vec<u32>], k: usize, ranks: &[Rank], items: Items<'_>) -> Beyond {
         let counts = self.split.counts();
-        let popularity = training_popularity(&self.split);
+        let popularity = self.split.occurrences();
         let truths: Vec<u32> = self.users.iter().map(|&user| self.split.truth(user, self.part)).collect();
         let mut shown = vec![0_usize; counts.items];
         let recommended = || lists.iter().flatten().map(|&item| item as usize);
@@ -92,16 +92,6 @@ impl Evaluator {
             recall: buckets(&popularity, &truths, ranks, k),
         }
     }
-}
-
-/// How often each item occurs among what trains, `[items]`.
-fn training_popularity(split: &Split) -> Vec<u32> {
-    let counts = split.counts();
-    let mut popularity = vec![0; counts.items];
-    for user in 0..counts.users as u32 {
-        split.training(user).iter().for_each(|&item| popularity[item as usize] += 1);
-    }
-    popularity
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {

@@ -17,6 +17,7 @@ impl Evaluator {
     /// As [`run`](Evaluator::run).
     pub fn lists(&self, model: &mut Model, k: usize, progress: &mut dyn FnMut(usize) -> bool) -> Result<Vec<Vec<u32>>> {
         self.check(model)?;
+        model.set_prior(self.options.prior)?;
         let mut lists = Vec::with_capacity(self.users.len());
         for block in self.users.chunks(model.evaluation_batch()) {
             let histories: Vec<&[u32]> = block.iter().map(|&user| self.split.history(user, self.part)).collect();

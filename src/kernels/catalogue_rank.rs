@@ -31,9 +31,11 @@ kernel! {
         phi: read f32,
         /// `[items, dim]`
         table: read f32,
+        /// What is added to an item's score, `[items]`
+        bias: read f32,
         /// `[sequences]`
         truth: read u32,
-        /// Score of the truth, `[sequences]`
+        /// Score of the truth, with what is added to it, `[sequences]`
         truth_score: read f32,
         /// Items that do not compete with sequence s: `known[known_offsets[s] .. known_offsets[s + 1]]`, ascending
         known_offsets: read u32,
@@ -41,7 +43,7 @@ kernel! {
         /// `[sequences]`
         rank: write u32,
     }
-    work |_s| [2.0 * sequences * intentions * items * dim, (sequences * intentions + items) * dim + 3.0 * sequences]
+    work |_s| [2.0 * sequences * intentions * items * dim, (sequences * intentions + items) * dim + items + 3.0 * sequences]
     groups |p| [p.sequences.div_ceil(32 / p.intentions), p.items.div_ceil(ITEMS_A_GROUP), 1];
     serial |p| p.dim.is_multiple_of(4).then(|| [p.sequences.div_ceil(16), p.items.div_ceil(ITEMS_A_GROUP), 1])
 }
@@ -51,6 +53,7 @@ pub fn twin<R: Real>(
     p: &Params,
     phi: &[R],
     table: &[R],
+    bias: &[R],
     truth: &[u32],
     truth_score: &[R],
     known_offsets: &[u32],
@@ -67,6 +70,7 @@ pub fn twin<R: Real>(
             let n = ITEMS.min(items - start);
             let (block, row) = math::transposed(&table[start * dim..], n, dim);
             let block = math::Matrix::new(&block, dim, n, row);
+            let bias = &bias[start..start + n];
             let mut scores = vec![R::zero(); SEQUENCES.min(sequences) * intentions * n];
             let mut counts = vec![0; sequences];
             for (i, counts) in counts.chunks_mut(SEQUENCES).enumerate() {
@@ -77,7 +81,7 @@ pub fn twin<R: Real>(
                 for (i, count) in counts.iter_mut().enumerate() {
                     let (s, bar) = (first + i, truth_score[first + i]);
                     let scores = &mut scores[i * intentions * n..][..intentions * n];
-                    *count = count_ahead(scores, n, bar);
+                    *count = count_ahead(scores, bias, bar);
                     let best = &scores[..n];
                     let known = &known[known_offsets[s] as usize..known_offsets[s + 1] as usize];
                     let from = known.partition_point(|&item| (item as usize) < start);
@@ -98,14 +102,18 @@ pub fn twin<R: Real>(
     }
 }
 
-/// How many of `n` items are ahead by their best intention; leaves the best scores in the first of the rows.
+/// How many items are ahead by their best intention and bias; leaves what they score in the first of the rows.
 #[multiversion(targets = "simd")]
-fn count_ahead<R: Real>(scores: &mut [R], n: usize, bar: R) -> u32 {
+fn count_ahead<R: Real>(scores: &mut [R], bias: &[R], bar: R) -> u32 {
+    let n = bias.len();
     let (best, others) = scores.split_at_mut(n);
     for row in others.chunks_exact(n) {
         for (best, &score) in best.iter_mut().zip(row) {
             *best = if score > *best { score } else { *best };
         }
+    }
+    for (best, &bias) in best.iter_mut().zip(bias) {
+        *best += bias;
     }
     best.iter().map(|&score| u32::from(ahead(score, bar))).sum()
 }

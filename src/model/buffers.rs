@@ -46,6 +46,8 @@ pub struct Chunk {
     pub second_moment: Region,
     /// the step that each row is up to date with
     pub updated: Region,
+    /// what is added to an item's score
+    pub bias: Region,
 }
 
 /// A run of the item rows in use that lies in one chunk.
@@ -324,6 +326,7 @@ fn chunks(engine: &mut dyn Engine, shape: Shape) -> Result<Vec<Chunk>> {
                 first_moment: make("first_moment", rows * dim)?,
                 second_moment: make("second_moment", rows * dim)?,
                 updated: make("updated", rows)?,
+                bias: make("bias", rows)?,
             })
         })
         .collect()

@@ -10,11 +10,13 @@ use crate::kernels::{Call, Region, adam_catch_up, sum_slices};
 
 mod buffers;
 mod parameters;
+mod prior;
 mod program;
 mod represent;
 mod shape;
 
 pub use parameters::{ITEM_TABLE, initial_parameters, parameter_shapes};
+pub use prior::Prior;
 pub use represent::{Represented, TakeScores};
 pub use shape::{AdamState, Hyper, Shape, StepLosses, Tensor, Tensors, Variant};
 
@@ -34,6 +36,11 @@ pub struct Model {
     known: Region,
     /// Items, scores and intentions of a block of the catalogue; made when they are first needed.
     wide: Option<[Region; 3]>,
+    /// How often each item occurs in training; empty where nobody said.
+    occurrences: Vec<u32>,
+    prior: Prior,
+    /// What that adds to each item's score; empty where it is nothing.
+    bias: Vec<f32>,
     /// Steps taken.
     step: u64,
     /// Whether every item row is up to date with `step`.
@@ -98,6 +105,9 @@ impl Model {
             buffers,
             known,
             wide: None,
+            occurrences: Vec::new(),
+            prior: Prior::default(),
+            bias: Vec::new(),
             step: 0,
             caught_up: true,
             losses,

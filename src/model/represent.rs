@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::Model;
 use super::buffers::{allocate, head};
 use super::program::{Counts, Program};
+use super::{Model, Prior};
 use crate::data::batch::{Packed, Segments};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::{Call, Region, candidate_scores, catalogue_rank};
 
 /// Scores of a block of the catalogue's items, where all are scored: few turns, and 4 MiB.
@@ -32,7 +32,58 @@ impl Model {
         self.capacity.sequences
     }
 
-    /// Scores (max_k phi_k . h) of each sequence's own candidates, `[sequences, candidates / sequences]`, and the
+    /// Says how often each item occurs in training, `[items]`: what a [`Prior`] goes by.
+    ///
+    /// # Errors
+    /// Where these are not the items' numbers, or the device fails.
+    pub fn set_occurrences(&mut self, occurrences: Vec<u32>) -> Result<()> {
+        if occurrences.len() != self.shape.items {
+            let (found, items) = (occurrences.len(), self.shape.items);
+            return Err(Error::Data(format!("occurrences of {found} items, where the model has {items}")));
+        }
+        self.occurrences = occurrences;
+        self.write_bias(self.prior)
+    }
+
+    /// Says what scores take from items' occurrences from now on; nothing before it is called.
+    ///
+    /// # Errors
+    /// Where there are no [occurrences](Model::set_occurrences) to go by, or the device fails.
+    pub fn set_prior(&mut self, prior: Prior) -> Result<()> {
+        if prior == self.prior {
+            return Ok(());
+        }
+        if self.occurrences.is_empty() {
+            return Err(Error::Data(
+                "scores are to go by how often items occur in training, and the checkpoint is from before that was kept".into(),
+            ));
+        }
+        self.write_bias(prior)
+    }
+
+    fn write_bias(&mut self, prior: Prior) -> Result<()> {
+        if prior.is_nothing() && self.bias.is_empty() {
+            return Ok(());
+        }
+        let unit = (self.shape.dim as f64).sqrt() * self.hyper.temperature;
+        let bias = prior.bias(&self.occurrences, unit);
+        for chunk in self.buffers.chunks.clone() {
+            let own = &bias[chunk.first as usize..][..chunk.items as usize];
+            self.engine.write(head(chunk.bias, own.len()), bytemuck::cast_slice(own))?;
+        }
+        self.prior = prior;
+        self.bias = if prior.is_nothing() { Vec::new() } else { bias };
+        Ok(())
+    }
+
+    /// Adds to the scores of items what they have for themselves.
+    fn add_bias(&self, scores: &mut [f32], items: impl Iterator<Item = u32>) {
+        if !self.bias.is_empty() {
+            scores.iter_mut().zip(items).for_each(|(score, item)| *score += self.bias[item as usize]);
+        }
+    }
+
+    /// Scores (max_k phi_k . h, and what the [`Prior`] adds) of each sequence's own candidates, `[sequences, candidates / sequences]`, and the
     /// intention k that gave it.
     ///
     /// # Errors
@@ -59,6 +110,7 @@ impl Model {
                 intentions[range].copy_from_slice(&best[s * width..][..width]);
             }
         }
+        self.add_bias(&mut scores, candidates.iter().copied());
         Ok((scores, intentions))
     }
 
@@ -79,8 +131,8 @@ impl Model {
     }
 
     /// As [`represented`](Model::represented), and scores of the whole catalogue, a range of items at a time: a row for each
-    /// sequence (max_k phi_k . h), or, where `apart`, for each intention of each sequence (phi_k . h; the intentions that
-    /// are given along are then zeros).
+    /// sequence (max_k phi_k . h, and what the [`Prior`] adds), or, where `apart`, for each intention of each sequence (phi_k . h,
+    /// and the same; the intentions that are given along are then zeros).
     ///
     /// # Errors
     /// Where there are too many sequences, or the device fails.
@@ -105,15 +157,18 @@ impl Model {
                 self.engine.write(head(items_at, items.len()), &items)?;
                 let call = self.scoring([rows, width, intentions], chunk.table, [items_at, scores_at, intention_at]);
                 self.engine.run("score", &[call])?;
-                let scores = self.engine.read(head(scores_at, rows * width))?;
+                let mut scores = self.engine.read(head(scores_at, rows * width))?;
                 let best = self.engine.read(head(intention_at, rows * width))?;
-                take(block.start + chunk.first..block.end + chunk.first, bytemuck::cast_slice(&scores), &best);
+                let block = block.start + chunk.first..block.end + chunk.first;
+                let scores: &mut [f32] = bytemuck::cast_slice_mut(&mut scores);
+                scores.chunks_exact_mut(width).for_each(|row| self.add_bias(row, block.clone()));
+                take(block, scores, &best);
             }
         }
         Ok(represented)
     }
 
-    /// For each sequence, how many items score at least as high as `truth`, among all but the truth itself and the
+    /// For each sequence, how many items score (with what the [`Prior`] adds) at least as high as `truth`, among all but the truth itself and the
     /// items listed for the sequence in `excluded` (ascending within a sequence). Scores that are not numbers count.
     ///
     /// # Errors
@@ -128,9 +183,14 @@ impl Model {
         let calls = self.represent(sequences)?;
         self.engine.run("represent", &calls)?;
         let b = &self.buffers;
-        let rank = head(b.rank, n);
+        let [rank, truth_score] = [b.rank, b.truth_score].map(|region| head(region, n));
         let at = [b.truth, b.truth_score, b.truth_intention];
         self.score(n, truth, at)?;
+        if !self.bias.is_empty() {
+            let mut scores = self.engine.read(truth_score)?;
+            self.add_bias(bytemuck::cast_slice_mut(&mut scores), truth.iter().copied());
+            self.engine.write(truth_score, &scores)?;
+        }
         self.engine.write(rank, &vec![0; n])?;
         // Each chunk with its own numbers for items.
         for chunk in self.buffers.chunks.clone() {
@@ -155,6 +215,7 @@ impl Model {
                 catalogue_rank::Bindings {
                     phi: b.phi,
                     table: chunk.table,
+                    bias: chunk.bias,
                     truth: b.truth,
                     truth_score: b.truth_score,
                     known_offsets: b.known_offsets,

@@ -16,7 +16,7 @@ use crate::engine::{Checks, EngineChoice, EngineRequest, EntryPoint};
 use crate::error::{Error, Result};
 use crate::evaluate::Protocol;
 use crate::kernels::{MAX_DIM, MAX_INTENTIONS, MAX_PAIRS};
-use crate::model::{Hyper, Shape, Variant};
+use crate::model::{Hyper, Prior, Shape, Variant};
 use values::{Allowed, Any};
 
 /// The largest number where nothing else limits it.
@@ -243,6 +243,12 @@ impl Settings {
         Hyper { variant, position_from, batch, dropout, lambda, l2, temperature, learning_rate: lr, seed }
     }
 
+    /// What scores take from items' occurrences in training.
+    pub fn prior(&self) -> Prior {
+        let Settings { popularity, cold_bonus, .. } = *self;
+        Prior { popularity, cold_bonus }
+    }
+
     /// The engine to open.
     ///
     /// # Errors
@@ -413,6 +419,12 @@ settings! {
         /// In the full protocol, rank the truth also against the items that the user is known to have met.
         rank_known: bool = false, Any, [long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
             hide_possible_values = true, value_name = "BOOL"];
+    }
+    "Scores" {
+        /// How many times ln(1 + n) an item's logit gets at evaluation and in recommendations, for n occurrences in training.
+        popularity: f64 = 0.0, -100.0..=100.0, [long, value_name = "WEIGHT", allow_negative_numbers = true];
+        /// What the logit gets of an item that never occurs in training.
+        cold_bonus: f64 = 0.0, -1e3..=1e3, [long, value_name = "LOGIT", allow_negative_numbers = true];
     }
     "Engine" {
         /// What computes.

@@ -133,6 +133,7 @@ impl Dataset {
             exclude_known: !settings.rank_known,
             users,
             seed: settings.data_seed,
+            prior: settings.prior(),
         };
         Evaluator::new(self.split.clone(), part, protocol, options)
     }

@@ -66,12 +66,14 @@ fn catalogue_rank() {
         if items > 50 {
             table[items / 2 * dim] = f64::NAN;
         }
+        let bias = random.eighths(items);
         let truth: Vec<u32> = (0..sequences).map(|_| random.below(items) as u32).collect();
         let truth_score: Vec<f64> = (0..sequences)
             .map(|s| {
                 let h = &table[truth[s] as usize * dim..][..dim];
                 let phi = phi[s * intentions * dim..][..intentions * dim].chunks_exact(dim);
-                phi.map(|phi| phi.iter().zip(h).map(|(a, b)| a * b).sum::<f64>()).fold(f64::NEG_INFINITY, f64::max)
+                let scores = phi.map(|phi| phi.iter().zip(h).map(|(a, b)| a * b).sum::<f64>());
+                scores.fold(f64::NEG_INFINITY, f64::max) + bias[truth[s] as usize]
             })
             .collect();
         // None, some, or all items are known; sometimes the truth is among them, which is never counted anyway.
@@ -85,6 +87,7 @@ fn catalogue_rank() {
         Case::new(&catalogue_rank::KERNEL, params)
             .reals(&phi)
             .reals(&table)
+            .reals(&bias)
             .whole(&truth)
             .reals(&truth_score)
             .whole(&known_offsets)
