@@ -292,6 +292,29 @@ fn evaluate_repeats_the_figures_exactly() {
 }
 
 #[test]
+fn a_popularity_of_training_or_of_an_evaluation_is_named_with_its_figures() {
+    let folder = trained();
+    let train = ["train", "data.txt", "--config", "small.toml", "--run", "popular", "--popularity", "1.5"];
+    let said = ", popularity 1.5";
+    prismrec(folder.path(), &train).assert().success().stdout(contains(format!("40 users{said}: sampled")));
+    let evaluate = |arguments: &[&str]| {
+        let command =
+            prismrec(folder.path(), &[&["evaluate", "--json", "--engine", "cpu"], arguments].concat()).unwrap();
+        let lines = String::from_utf8(command.stdout).unwrap();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let popular = evaluate(&["popular"]);
+    let [plain, added] = [&["run"][..], &["run", "--popularity", "1.5"]].map(evaluate);
+    assert_eq!(popular[0]["prior"]["popularity"], 1.5);
+    assert!(plain[0].get("prior").is_none() && plain[1]["metrics"] != added[1]["metrics"]);
+    // Training knows nothing of it, but by the epoch that it chooses.
+    let last = |run: &str| evaluate(&[&format!("{run}/last.safetensors"), "--popularity", "0"]);
+    assert_eq!(last("run"), last("popular"));
+    let mut text = prismrec(folder.path(), &["evaluate", "popular", "--engine", "cpu"]);
+    text.assert().success().stdout(contains(format!("popular items they never met{said}:")));
+}
+
+#[test]
 fn evaluate_repeats_the_figures_of_a_run_with_noise() {
     let folder = trained();
     let path = folder.path();

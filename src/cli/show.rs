@@ -115,8 +115,9 @@ pub(super) fn validation(figures: &Figures) -> String {
     let figure = |evaluation: &Evaluation, name: &str| evaluation.metrics.get(name).copied().unwrap_or(f64::NAN);
     let Figures { sampled, full } = figures;
     format!(
-        "validation on {} users: sampled NDCG@10 {:.4} Recall@10 {:.4}, full NDCG@10 {:.4} Recall@10 {:.4}",
+        "validation on {} users{}: sampled NDCG@10 {:.4} Recall@10 {:.4}, full NDCG@10 {:.4} Recall@10 {:.4}",
         thousands(sampled.users),
+        prior(sampled.prior),
         figure(sampled, "ndcg@10"),
         figure(sampled, "recall@10"),
         figure(full, "ndcg@10"),
@@ -157,9 +158,13 @@ pub(super) fn against(protocol: Protocol, competitors: u32, prior: Prior) -> Str
         Protocol::Sampled => format!("against {competitors} popular items they never met"),
         Protocol::Full => format!("against the whole catalogue ({competitors} items or more)"),
     };
+    against + &self::prior(prior)
+}
+
+/// What scores took from occurrences, after a comma; nothing where that is nothing.
+fn prior(prior: Prior) -> String {
     let terms = [("popularity", prior.popularity), ("cold bonus", prior.cold_bonus)];
-    let terms = terms.iter().filter(|(_, value)| *value != 0.0).map(|(name, value)| format!(", {name} {value}"));
-    against + &terms.collect::<String>()
+    terms.iter().filter(|(_, value)| *value != 0.0).map(|(name, value)| format!(", {name} {value}")).collect()
 }
 
 /// `recall@10` as people write it.
