@@ -2,7 +2,7 @@
 // without a gradient: g = 0 in steps updated + 1 .. step. A few of them, and those of early steps, are made one by one;
 // all others at once, where src/kernels/adam_catch_up.rs says how.
 //
-// `main`: one invocation an element. `serial`: one invocation sixteen elements of a row.
+// `main`: one invocation a word. `serial`: one invocation sixteen elements of a row.
 // Parameters: kernels::adam_catch_up::Params.
 
 struct Params {
@@ -13,20 +13,24 @@ struct Params {
     plane: u32,
     step: u32,
     steps: u32,
+    packed: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> items: array<u32>; // those of the call are first .. first + rows
 @group(0) @binding(2) var<storage, read> rates: array<f32>; // of each step, see the twin: [steps, 6]
 @group(0) @binding(3) var<storage, read> updated: array<u32>; // last step of each row, [items of the chunk]
-@group(0) @binding(4) var<storage, read> table: array<f32>; // [items of the chunk, dim]
-@group(0) @binding(4) var<storage, read> table4: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> first_moment: array<f32>; // [items of the chunk, dim]
-@group(0) @binding(5) var<storage, read> first_moment4: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read> second_moment: array<f32>; // [items of the chunk, dim]
-@group(0) @binding(6) var<storage, read> second_moment4: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> table: array<u32>; // [items of the chunk, words]
+@group(0) @binding(4) var<storage, read> table4: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read> first_moment: array<u32>; // [items of the chunk, words]
+@group(0) @binding(5) var<storage, read> first_moment4: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read> second_moment: array<u32>; // [items of the chunk, words]
+@group(0) @binding(6) var<storage, read> second_moment4: array<vec4<u32>>;
 @group(0) @binding(7) var<storage, read_write> working: array<f32>; // table, first and second moment: [3, plane]
 @group(0) @binding(7) var<storage, read_write> working4: array<vec4<f32>>;
+
+// Whether a word of the table and of the moments holds two numbers.
+override packed: bool = false;
 
 // Adam's constants and update, the same in all its kernels.
 const BETA1 = 0.9;
@@ -58,24 +62,21 @@ fn later(nodes: vec4<f32>, m: f32, root: f32) -> f32 {
     return m * (nodes.x * other + nodes.z * one) / (one * other);
 }
 
-@compute @workgroup_size(256)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let element = (group.x + group.y * groups.x) * 256u + lane;
-    if element >= params.rows * params.dim {
-        return;
+// The numbers of a word, see kernels::storage: one, or two of 16 bits.
+fn numbers(word: u32) -> vec2<f32> {
+    if packed {
+        return bitcast<vec2<f32>>(vec2<u32>(word << 16u, word & 0xffff0000u));
     }
-    let item = items[params.first + element / params.dim] - params.base;
-    let e = item * params.dim + element % params.dim;
-    var m = first_moment[e];
-    var v = second_moment[e];
-    var h = table[e];
+    return vec2<f32>(bitcast<f32>(word), 0.0);
+}
+
+// An element of the table and of both moments, up to date, where it was so in step `done`.
+fn caught_up(old: vec3<f32>, done: u32) -> vec3<f32> {
+    var h = old.x;
+    var m = old.y;
+    var v = old.z;
     // Without a second moment it never had a gradient.
     if v > 0.0 {
-        let done = updated[item];
         var end = done; // of those one by one
         if done < EARLY || params.step - done <= FEW {
             end = min(params.step, done + LONGEST);
@@ -95,16 +96,50 @@ fn main(
             v *= rest.y;
         }
     }
-    let to = params.first * params.dim + element;
-    working[to] = h;
-    working[params.plane + to] = m;
-    working[2u * params.plane + to] = v;
+    return vec3<f32>(h, m, v);
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let own = select(1u, 2u, packed); // numbers of a word
+    let words = (params.dim + own - 1u) / own; // of a row
+    let at = (group.x + group.y * groups.x) * 256u + lane;
+    if at >= params.rows * words {
+        return;
+    }
+    let row = params.first + at / words;
+    let word = at % words;
+    let item = items[row] - params.base;
+    let done = updated[item];
+    let e = item * words + word;
+    let h = numbers(table[e]);
+    let m = numbers(first_moment[e]);
+    let v = numbers(second_moment[e]);
+    for (var i = 0u; i < own; i++) {
+        let d = word * own + i;
+        // A word may hold one number more than the row has.
+        if d < params.dim {
+            let now = caught_up(vec3<f32>(h[i], m[i], v[i]), done);
+            let to = row * params.dim + d;
+            working[to] = now.x;
+            working[params.plane + to] = now.y;
+            working[2u * params.plane + to] = now.z;
+        }
+    }
 }
 
 fn later4(nodes: vec4<f32>, m: vec4<f32>, root: vec4<f32>) -> vec4<f32> {
     let one = root * nodes.y + EPSILON;
     let other = root * nodes.w + EPSILON;
     return m * (nodes.x * other + nodes.z * one) / (one * other);
+}
+
+fn numbers4(words: vec2<u32>) -> vec4<f32> {
+    return vec4<f32>(numbers(words.x), numbers(words.y));
 }
 
 const OWN = 4u; // vectors of an invocation of `serial`
@@ -128,12 +163,27 @@ fn serial(
     var m: array<vec4<f32>, OWN>;
     var v: array<vec4<f32>, OWN>;
     var any = vec4<f32>(0.0);
+    // A vector past the row's end is the last one, and not written.
+    if packed {
+        for (var c = 0u; c < OWN; c += 2u) {
+            let e = (item * vectors + min(part + c, vectors - 2u)) / 2u;
+            let words = array<vec4<u32>, 3>(table4[e], first_moment4[e], second_moment4[e]);
+            h[c] = numbers4(words[0].xy);
+            m[c] = numbers4(words[1].xy);
+            v[c] = numbers4(words[2].xy);
+            h[c + 1u] = numbers4(words[0].zw);
+            m[c + 1u] = numbers4(words[1].zw);
+            v[c + 1u] = numbers4(words[2].zw);
+        }
+    } else {
+        for (var c = 0u; c < OWN; c++) {
+            let e = item * vectors + min(part + c, vectors - 1u);
+            h[c] = bitcast<vec4<f32>>(table4[e]);
+            m[c] = bitcast<vec4<f32>>(first_moment4[e]);
+            v[c] = bitcast<vec4<f32>>(second_moment4[e]);
+        }
+    }
     for (var c = 0u; c < OWN; c++) {
-        // A vector past the row's end is the last one, and not written.
-        let e = item * vectors + min(part + c, vectors - 1u);
-        h[c] = table4[e];
-        m[c] = first_moment4[e];
-        v[c] = second_moment4[e];
         any += v[c];
     }
     let done = updated[item];

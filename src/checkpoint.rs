@@ -1,16 +1,19 @@
 //! Checkpoints: one safetensors file that holds the parameters under the names that PyTorch uses, and in its metadata
 //! the settings, the items' own ids and what else makes it usable alone.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
+use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::data::read::Counts;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::model::{AdamState, Hyper, Model, Tensor, Tensors, parameter_shapes};
+use crate::kernels::storage::ItemStorage;
+use crate::model::{AdamState, Hyper, ITEM_TABLE, Model, Tensor, Tensors, parameter_shapes};
 use crate::run::write_whole;
 use crate::settings::Settings;
 use crate::train::Progress;
@@ -93,18 +96,20 @@ impl Checkpoint {
             items: self.items.clone(),
         };
         let metadata = serde_json::to_string(&metadata).map_err(|e| wrong(format!("cannot be written: {e}")))?;
-        let mut tensors: Vec<_> = parts("", &self.parameters).collect();
-        let whole =
-            |name: &str, numbers| (name.to_owned(), Dtype::I32, vec![self.items.len()], bytemuck::cast_slice(numbers));
+        let storage = self.settings.item_storage;
+        let mut tensors: Vec<_> = parts("", &self.parameters, storage).collect();
+        let whole = |name: &str, numbers| -> Part {
+            (name.to_owned(), Dtype::I32, vec![self.items.len()], Cow::Borrowed(bytemuck::cast_slice(numbers)))
+        };
         tensors.extend(self.occurrences.as_ref().map(|occurrences| whole(OCCURRENCES, &occurrences[..])));
         if let Some(Resume { adam, .. }) = &self.resume {
-            tensors.extend(parts(FIRST_MOMENT, &adam.first_moment));
-            tensors.extend(parts(SECOND_MOMENT, &adam.second_moment));
+            tensors.extend(parts(FIRST_MOMENT, &adam.first_moment, storage));
+            tensors.extend(parts(SECOND_MOMENT, &adam.second_moment, storage));
             tensors.push(whole(UPDATED, &adam.updated[..]));
         }
         let views = tensors
-            .into_iter()
-            .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape, bytes)?)))
+            .iter()
+            .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)))
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>();
         let bytes = views
             .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), metadata)]))))
@@ -164,10 +169,26 @@ impl Checkpoint {
 }
 
 /// Name, type, shape and bytes of every tensor.
-fn parts<'a>(prefix: &str, tensors: &'a Tensors) -> impl Iterator<Item = (String, Dtype, Vec<usize>, &'a [u8])> {
+fn parts<'a>(prefix: &str, tensors: &'a Tensors, storage: ItemStorage) -> impl Iterator<Item = Part<'a>> {
     tensors.iter().map(move |(name, tensor)| {
-        (format!("{prefix}{name}"), Dtype::F32, tensor.shape.clone(), bytemuck::cast_slice(&tensor.data))
+        let dtype = dtype(name, storage);
+        let bytes = match dtype {
+            // Nothing is lost: the model holds no more than this.
+            Dtype::BF16 => tensor.data.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
+            _ => Cow::Borrowed(bytemuck::cast_slice(&tensor.data)),
+        };
+        (format!("{prefix}{name}"), dtype, tensor.shape.clone(), bytes)
     })
+}
+
+type Part<'a> = (String, Dtype, Vec<usize>, Cow<'a, [u8]>);
+
+/// What a parameter and its moments are stored as: as in the model.
+fn dtype(name: &str, storage: ItemStorage) -> Dtype {
+    match storage {
+        ItemStorage::Bf16 if name == ITEM_TABLE => Dtype::BF16,
+        _ => Dtype::F32,
+    }
 }
 
 /// The checkpoint in these bytes, or what is wrong with them.
@@ -193,18 +214,19 @@ fn parse(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {
     let [mut parameters, mut first_moment, mut second_moment] = [Tensors::new(), Tensors::new(), Tensors::new()];
     for (prefix, tensors) in prefixes.iter().zip([&mut parameters, &mut first_moment, &mut second_moment]) {
         for (name, shape) in &shapes {
-            tensors.insert(name.clone(), tensor(&file, &format!("{prefix}{name}"), shape)?);
+            let dtype = dtype(name, settings.item_storage);
+            tensors.insert(name.clone(), tensor(&file, &format!("{prefix}{name}"), dtype, shape)?);
         }
     }
     let updated = match progress {
-        Some(_) => words(&file, UPDATED, Dtype::I32, &[items.len()], u32::from_le_bytes)?,
+        Some(_) => elements(&file, UPDATED, Dtype::I32, &[items.len()], u32::from_le_bytes)?,
         None => Vec::new(),
     };
     if updated.iter().any(|&at| u64::from(at) > step) {
         return Err(format!("has item rows that were updated after its step {step}"));
     }
     let occurrences = match file.tensor(OCCURRENCES) {
-        Ok(_) => Some(words(&file, OCCURRENCES, Dtype::I32, &[items.len()], u32::from_le_bytes)?),
+        Ok(_) => Some(elements(&file, OCCURRENCES, Dtype::I32, &[items.len()], u32::from_le_bytes)?),
         Err(_) => None,
     };
     let expected = shapes.len() * prefixes.len() + usize::from(progress.is_some()) + usize::from(occurrences.is_some());
@@ -216,17 +238,21 @@ fn parse(bytes: &[u8]) -> std::result::Result<Checkpoint, String> {
     Ok(Checkpoint { settings, data, items, occurrences, epoch, step, refit, parameters, resume })
 }
 
-fn tensor(file: &SafeTensors, name: &str, shape: &[usize]) -> std::result::Result<Tensor, String> {
-    Ok(Tensor { shape: shape.to_vec(), data: words(file, name, Dtype::F32, shape, f32::from_le_bytes)? })
+fn tensor(file: &SafeTensors, name: &str, dtype: Dtype, shape: &[usize]) -> std::result::Result<Tensor, String> {
+    let data = match dtype {
+        Dtype::BF16 => elements(file, name, dtype, shape, |bytes| bf16::from_le_bytes(bytes).to_f32())?,
+        _ => elements(file, name, dtype, shape, f32::from_le_bytes)?,
+    };
+    Ok(Tensor { shape: shape.to_vec(), data })
 }
 
-/// A tensor's elements of four bytes.
-fn words<T>(
+/// A tensor's elements of N bytes.
+fn elements<T, const N: usize>(
     file: &SafeTensors,
     name: &str,
     dtype: Dtype,
     shape: &[usize],
-    from: fn([u8; 4]) -> T,
+    from: fn([u8; N]) -> T,
 ) -> std::result::Result<Vec<T>, String> {
     let view = file.tensor(name).map_err(|_| format!("lacks the tensor {name}"))?;
     if view.dtype() != dtype || view.shape() != shape {
@@ -234,5 +260,5 @@ fn words<T>(
         return Err(format!("has {name} as {found} {of:?}, where its settings call for {dtype} {shape:?}"));
     }
     // The file's bytes may lie at any address.
-    Ok(view.data().chunks_exact(4).map(|b| from([b[0], b[1], b[2], b[3]])).collect())
+    Ok(view.data().as_chunks::<N>().0.iter().map(|bytes| from(*bytes)).collect())
 }

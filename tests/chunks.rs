@@ -9,6 +9,7 @@ use prismrec::data::sample::{Sampler, SamplerState};
 use prismrec::data::split::{Split, Training};
 use prismrec::engine::{self, Ceilings, Checks, Description, Engine, EngineChoice, EngineRequest, PendingRead, Span};
 use prismrec::error::Result;
+use prismrec::kernels::storage::ItemStorage;
 use prismrec::kernels::{BufferId, Call, Region};
 use prismrec::model::{AdamState, Hyper, Model, Prior, Shape, Tensors, Variant, initial_parameters};
 
@@ -90,6 +91,7 @@ fn tell(engine: impl Fn() -> Box<dyn Engine>, longest: usize) -> Told {
         l2: 1e-4,
         temperature: 0.7,
         learning_rate: 1e-2,
+        item_storage: ItemStorage::F32,
         seed: 11,
     };
     let mut sampler = Sampler::new(split.clone(), hyper.batch, hyper.seed, SamplerState::default()).unwrap();

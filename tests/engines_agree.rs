@@ -9,6 +9,7 @@ use prismrec::data::pack::Packer;
 use prismrec::data::sample::{Sampler, SamplerState};
 use prismrec::data::split::{Split, Training};
 use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest};
+use prismrec::kernels::storage::ItemStorage;
 use prismrec::model::{Hyper, Model, Shape, StepLosses, Tensors, Variant, initial_parameters};
 
 const STEPS: u64 = 50;
@@ -30,6 +31,7 @@ fn hyper() -> Hyper {
         l2: 1e-4,
         temperature: 0.7,
         learning_rate: 1e-3,
+        item_storage: ItemStorage::F32,
         seed: 11,
     }
 }

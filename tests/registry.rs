@@ -32,6 +32,7 @@ fn parse(kernel: &Kernel) -> Module {
 fn scalar(inner: &TypeInner) -> Option<Scalar> {
     match inner {
         TypeInner::Vector { size: naga::VectorSize::Quad, scalar: naga::Scalar::F32 } => Some(Scalar::F32),
+        TypeInner::Vector { size: naga::VectorSize::Quad, scalar: naga::Scalar::U32 } => Some(Scalar::U32),
         TypeInner::Scalar(naga::Scalar::F32) => Some(Scalar::F32),
         TypeInner::Scalar(naga::Scalar::U32) | TypeInner::Atomic(naga::Scalar::U32) => Some(Scalar::U32),
         _ => None,
@@ -166,14 +167,22 @@ fn part<'a>(source: &'a str, start: &str, end: &str) -> Option<&'a str> {
 fn copies_in_shaders_are_the_same() {
     let mut masks = BTreeSet::new();
     let mut optimisers = BTreeSet::new();
+    let mut roundings = BTreeSet::new();
     for kernel in KERNELS {
         let drops = kernel.params.iter().any(|(name, _)| *name == "drop_key");
         let mask = part(kernel.source, "fn drop_factor", "\n}\n");
         assert_eq!(drops, mask.is_some(), "{}: drop_factor belongs where there is a drop_key", kernel.name);
         masks.extend(mask);
+        let rounding = part(kernel.source, "fn word(", "\n}\n");
+        let rounds = kernel.params.iter().any(|(name, _)| *name == "key");
+        assert_eq!(rounds, rounding.is_some(), "{}: word belongs where there is a key", kernel.name);
+        roundings.extend(rounding);
+        let constant = kernel.source.contains("override packed: bool = false;");
+        assert_eq!(kernel.has_packed().is_some(), constant, "{}: packed is a constant too", kernel.name);
         optimisers.extend(part(kernel.source, "const BETA1", "const EPSILON = 1e-8;\n"));
     }
     assert_eq!(masks.len(), 1, "{masks:#?}");
+    assert_eq!(roundings.len(), 1, "{roundings:#?}");
     let constants = format!(
         "const BETA1 = {};\nconst BETA2 = {};\nconst EPSILON = {:e};\n",
         adam::BETA1,

@@ -488,12 +488,11 @@ impl Engine for GpuEngine {
     }
 }
 
-/// The kernel's address (a test may hand in another kernel of the same name), the entry point, and whether it reads a
-/// binding as a uniform.
-type PipelineKey = (usize, &'static str, bool);
+/// The kernel's address (a test may hand in another kernel of the same name), the entry point, and its constants.
+type PipelineKey = (usize, &'static str, [bool; 2]);
 
 fn key(kernel: &'static Kernel, entry: &Entry) -> PipelineKey {
-    (std::ptr::from_ref(kernel).addr(), entry.point, entry.from_uniform)
+    (std::ptr::from_ref(kernel).addr(), entry.point, [entry.from_uniform, entry.packed])
 }
 
 fn span(call: &Call, list: &Arc<str>, start: Duration, time: Duration) -> Span {

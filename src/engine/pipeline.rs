@@ -72,7 +72,14 @@ impl Pipeline {
             entries.push(entry(number, wgpu::BufferBindingType::Uniform, false, None));
             kernel.bindings.iter().position(|binding| binding.name == view.binding)
         });
-        let constant = [("from_uniform", f64::from(u8::from(chosen.from_uniform)))];
+        let constants: Vec<_> = [
+            ("from_uniform", chosen.from_uniform, uniform.is_some()),
+            ("packed", chosen.packed, kernel.has_packed().is_some()),
+        ]
+        .into_iter()
+        .filter(|(_, _, has)| *has)
+        .map(|(name, value, _)| (name, f64::from(u8::from(value))))
+        .collect();
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
@@ -85,7 +92,7 @@ impl Pipeline {
             module: &module,
             entry_point: Some(chosen.point),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants: if uniform.is_some() { &constant } else { &[] },
+                constants: &constants,
                 zero_initialize_workgroup_memory: checks == Checks::Checked,
             },
             cache: None,

@@ -12,6 +12,7 @@
 use multiversion::multiversion;
 
 use super::adam::{self, BETA1, BETA2, EPSILON, update};
+use super::storage::{Stored, words};
 use super::{Real, fold, parallel};
 
 /// As many updates are always made one by one.
@@ -54,7 +55,7 @@ fn nodes([total, first, second, third]: [f64; 4]) -> [(f64, f64); 2] {
 }
 
 kernel! {
-    /// `main`: one invocation an element. `serial`: one invocation sixteen elements of a row. The table stays as it is
+    /// `main`: one invocation a word. `serial`: one invocation sixteen elements of a row. The table stays as it is
     /// until `adam_rows` or `store_rows`.
     "adam_catch_up"
     params {
@@ -70,6 +71,8 @@ kernel! {
         step: u32,
         /// Rows of `rates`.
         steps: u32,
+        /// 1 where a word of the table and of the moments holds two numbers, see `storage`.
+        packed: u32,
     }
     bindings {
         /// Those of the call are in the chunk
@@ -78,35 +81,36 @@ kernel! {
         rates: read f32,
         /// The last step each row was updated for, `[items of the chunk]`
         updated: read u32,
-        /// `[items of the chunk, dim]`
-        table: read f32,
-        /// `[items of the chunk, dim]`
-        first_moment: read f32,
-        /// `[items of the chunk, dim]`
-        second_moment: read f32,
+        /// `[items of the chunk, words]`
+        table: read u32,
+        /// `[items of the chunk, words]`
+        first_moment: read u32,
+        /// `[items of the chunk, words]`
+        second_moment: read u32,
         /// Rows of the table, of the first and of the second moment: `[3, plane]`
         working: write f32,
     }
-    work |_s| [10.0 * rows * dim, rows * (6.0 * dim + 2.0)]
-    groups |p| fold((p.rows * p.dim).div_ceil(256));
+    work |_s| [10.0 * rows * dim, rows * ((6.0 - 1.5 * packed) * dim + 2.0)]
+    groups |p| fold((p.rows * words(p.packed, p.dim as usize) as u32).div_ceil(256));
     serial |p| {
-        let whole = p.dim.is_multiple_of(4) && p.plane.is_multiple_of(4);
+        let whole = p.dim.is_multiple_of(4 << p.packed) && p.plane.is_multiple_of(4);
         whole.then(|| fold((p.rows * p.dim.div_ceil(16)).div_ceil(8)))
     }
 }
 
 #[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
-pub fn twin<R: Real>(
+pub fn twin<R: Real, S: Stored<R>>(
     p: &Params,
     items: &[u32],
     rates: &[R],
     updated: &[u32],
-    table: &[R],
-    first_moment: &[R],
-    second_moment: &[R],
+    table: &[S],
+    first_moment: &[S],
+    second_moment: &[S],
     working: &mut [R],
 ) {
     let dim = p.dim as usize;
+    let words = words(p.packed, dim);
     let items = &items[p.first as usize..][..p.rows as usize];
     let (h, moments) = working.split_at_mut(p.plane as usize);
     let (m, v) = moments.split_at_mut(p.plane as usize);
@@ -116,10 +120,10 @@ pub fn twin<R: Real>(
     parallel::chunks(&mut rows, 1, parallel::ROWS, |_, rows| {
         for ((h, (m, v)), item) in rows {
             let item = (**item - p.base) as usize;
-            let at = item * dim..(item + 1) * dim;
-            h.copy_from_slice(&table[at.clone()]);
-            m.copy_from_slice(&first_moment[at.clone()]);
-            v.copy_from_slice(&second_moment[at]);
+            let at = item * words..(item + 1) * words;
+            S::load(&table[at.clone()], p.packed, h);
+            S::load(&first_moment[at.clone()], p.packed, m);
+            S::load(&second_moment[at], p.packed, v);
             // A row that never had a gradient has nothing to be given.
             if updated[item] < p.step && v.iter().any(|v| *v != R::zero()) {
                 let few = updated[item] < EARLY || p.step - updated[item] <= FEW;

@@ -2,11 +2,12 @@
 
 use multiversion::multiversion;
 
-use super::adam::update;
+use super::adam::update_all;
+use super::storage::{Chance, Plane, Stored, words};
 use super::{Real, fold, parallel};
 
 kernel! {
-    /// `main`: one invocation an element of the compact gradient. `serial`: one invocation sixteen elements of a row.
+    /// `main`: one invocation a word. `serial`: one invocation sixteen elements of a row.
     "adam_rows"
     params {
         /// The first of `items` that the call is for, and how many.
@@ -23,6 +24,10 @@ kernel! {
         rate: f32,
         /// 1 / sqrt(1 - beta2^t)
         correction: f32,
+        /// 1 where a word of the table and of the moments holds two numbers, see `storage`.
+        packed: u32,
+        /// Decides how those are rounded.
+        key: u32,
     }
     bindings {
         /// Ascending; those of the call are in the chunk
@@ -31,58 +36,70 @@ kernel! {
         gradient: read f32,
         /// Rows of the table, of the first and of the second moment: `[3, plane]`
         working: read f32,
-        /// `[items of the chunk, dim]`
-        table: write f32,
-        /// `[items of the chunk, dim]`
-        first_moment: write f32,
-        /// `[items of the chunk, dim]`
-        second_moment: write f32,
+        /// `[items of the chunk, words]`
+        table: write u32,
+        /// `[items of the chunk, words]`
+        first_moment: write u32,
+        /// `[items of the chunk, words]`
+        second_moment: write u32,
         /// The last step each row was updated for, `[items of the chunk]`
         updated: write u32,
     }
-    work |_s| [12.0 * rows * dim, rows * (7.0 * dim + 2.0)]
-    groups |p| fold((p.rows * p.dim).div_ceil(256));
+    work |_s| [12.0 * rows * dim, rows * ((7.0 - 1.5 * packed) * dim + 2.0)]
+    groups |p| fold((p.rows * words(p.packed, p.dim as usize) as u32).div_ceil(256));
     serial |p| {
-        let whole = p.dim.is_multiple_of(4) && p.plane.is_multiple_of(4);
+        let whole = p.dim.is_multiple_of(4 << p.packed) && p.plane.is_multiple_of(4);
         whole.then(|| fold((p.rows * p.dim.div_ceil(16)).div_ceil(8)))
     }
 }
 
 #[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
-pub fn twin<R: Real>(
+pub fn twin<R: Real, S: Stored<R>>(
     p: &Params,
     items: &[u32],
     gradient: &[R],
     working: &[R],
-    table: &mut [R],
-    first_moment: &mut [R],
-    second_moment: &mut [R],
+    table: &mut [S],
+    first_moment: &mut [S],
+    second_moment: &mut [S],
     updated: &mut [u32],
 ) {
     let dim = p.dim as usize;
+    let words = words(p.packed, dim);
     let items = &items[p.first as usize..][..p.rows as usize];
     for &item in items {
         updated[(item - p.base) as usize] = p.step;
     }
     let gradient = &gradient[p.first as usize * dim..];
     let working = Working::new(working, p.plane as usize, p.first as usize, dim);
-    let mut rows = rows_of(items, p.base, dim, table, first_moment, second_moment);
+    let mut rows = rows_of(items, p.base, words, table, first_moment, second_moment);
     parallel::chunks(&mut rows, 1, parallel::ROWS, |first, rows| {
+        let mut new = vec![R::zero(); 3 * dim];
+        let (h, moments) = new.split_at_mut(dim);
+        let (m, v) = moments.split_at_mut(dim);
         for (i, row) in rows.iter_mut().enumerate() {
-            let gradient = &gradient[(first + i) * dim..][..dim];
-            update_row(row, working.row(first + i), gradient, R::of(p.rate), R::of(p.correction));
+            let from = working.row(first + i);
+            h.copy_from_slice(from.0);
+            m.copy_from_slice(from.1);
+            v.copy_from_slice(from.2);
+            update_all((h, m, v), &gradient[(first + i) * dim..][..dim], R::of(p.rate), R::of(p.correction));
+            store_row(row, (h, m, v), (p.packed, p.key, items[first + i]));
         }
     });
 }
 
+/// Writes an item's row of the table and of both moments.
 #[multiversion(targets = "simd")]
-fn update_row<R: Real>((h, m, v): &mut Row<R>, from: (&[R], &[R], &[R]), gradient: &[R], rate: R, correction: R) {
-    let n = gradient.len();
-    let (h, m, v, from) = (&mut h[..n], &mut m[..n], &mut v[..n], (&from.0[..n], &from.1[..n], &from.2[..n]));
-    for i in 0..n {
-        let mut new = (from.0[i], from.1[i], from.2[i]);
-        update(&mut new.0, &mut new.1, &mut new.2, gradient[i], rate, correction);
-        (h[i], m[i], v[i]) = new;
+pub fn store_row<R: Real, S: Stored<R>>(
+    (h, m, v): &mut Row<S>,
+    from: (&[R], &[R], &[R]),
+    (packed, key, item): (u32, u32, u32),
+) {
+    for (row, from, plane) in
+        [(h, from.0, Plane::Table), (m, from.1, Plane::FirstMoment), (v, from.2, Plane::SecondMoment)]
+    {
+        let chance = Chance::new(key, item, plane, row.len());
+        S::store(row, packed, from, chance);
     }
 }
 
@@ -110,20 +127,20 @@ impl<'a, R> Working<'a, R> {
 }
 
 /// A row of a table, and of both its moments.
-pub type Row<'a, R> = (&'a mut [R], &'a mut [R], &'a mut [R]);
+pub type Row<'a, S> = (&'a mut [S], &'a mut [S], &'a mut [S]);
 
-/// The rows of `items` (ascending, `base` is the table's first) in a table and its moments.
-pub fn rows_of<'a, R>(
+/// The rows of `items` (ascending, `base` is the table's first), of so many words, in a table and its moments.
+pub fn rows_of<'a, S>(
     items: &[u32],
     base: u32,
-    dim: usize,
-    mut table: &'a mut [R],
-    mut first_moment: &'a mut [R],
-    mut second_moment: &'a mut [R],
-) -> Vec<Row<'a, R>> {
+    words: usize,
+    mut table: &'a mut [S],
+    mut first_moment: &'a mut [S],
+    mut second_moment: &'a mut [S],
+) -> Vec<Row<'a, S>> {
     let mut at = 0;
-    let take = |from: &mut &'a mut [R], skip: usize| {
-        let (row, rest) = std::mem::take(from).split_at_mut(skip * dim).1.split_at_mut(dim);
+    let take = |from: &mut &'a mut [S], skip: usize| {
+        let (row, rest) = std::mem::take(from).split_at_mut(skip * words).1.split_at_mut(words);
         *from = rest;
         row
     };

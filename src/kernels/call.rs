@@ -92,6 +92,8 @@ pub struct Entry {
     pub groups: Groups,
     /// Whether the binding of [`UniformView`] is read as a uniform.
     pub from_uniform: bool,
+    /// Whether item rows lie in 16 bits: the parameter `packed`, which is a constant of the shader too.
+    pub packed: bool,
 }
 
 /// A read binding whose first [`UniformView::BYTES`] `serial` has a second time, as the uniform binding after all others,
@@ -140,13 +142,19 @@ impl Kernel {
     /// divides, and an invocation is best left alone with its registers. `serial` may be for some parameters only, such
     /// as widths that are whole vectors.
     pub fn entry(&self, params: &[u8], serial: bool) -> Entry {
+        let packed = self.has_packed().is_some_and(|i| params[4 * i..4 * i + 4] != [0; 4]);
         match self.serial.filter(|_| serial).and_then(|groups| groups(params)) {
             Some(groups) => {
                 let from_uniform = self.uniform.as_ref().is_some_and(|view| (view.fits)(params));
-                Entry { point: "serial", groups, from_uniform }
+                Entry { point: "serial", groups, from_uniform, packed }
             }
-            None => Entry { point: "main", groups: (self.groups)(params), from_uniform: false },
+            None => Entry { point: "main", groups: (self.groups)(params), from_uniform: false, packed },
         }
+    }
+
+    /// Which parameter is `packed`, if the kernel has that.
+    pub fn has_packed(&self) -> Option<usize> {
+        self.params.iter().position(|(name, _)| *name == "packed")
     }
 }
 

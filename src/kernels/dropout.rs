@@ -24,8 +24,8 @@ impl Dropout {
         if rate <= 0.0 {
             return Dropout::OFF;
         }
-        let key = mix64(mix64(mix64(seed) ^ step) ^ place) >> 32;
-        Dropout { below: (rate * 4_294_967_296.0) as u32, scale: (1.0 / (1.0 - rate)) as f32, key: key as u32 }
+        let key = key(seed, step, place);
+        Dropout { below: (rate * 4_294_967_296.0) as u32, scale: (1.0 / (1.0 - rate)) as f32, key }
     }
 
     /// Multiplies `row`, whose first element is `element`, with its mask.
@@ -52,6 +52,20 @@ impl Dropout {
     }
 }
 
+/// What is drawn for one `place` in one step.
+pub(super) fn key(seed: u64, step: u64, place: u64) -> u32 {
+    (mix64(mix64(mix64(seed) ^ step) ^ place) >> 32) as u32
+}
+
+/// Chris Wellons' lowbias32 of a Weyl sequence.
+#[inline(always)]
+pub(super) fn hash(key: u32, element: u32) -> u32 {
+    let mut x = element.wrapping_mul(0x9e37_79b1).wrapping_add(key);
+    x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+    x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    x ^ (x >> 16)
+}
+
 /// The finaliser of SplitMix64.
 fn mix64(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -63,12 +77,7 @@ fn mix64(x: u64) -> u64 {
 /// What `element` is multiplied with: 0 or `scale`.
 #[inline(always)]
 pub fn factor<R: Real>(below: u32, scale: f32, key: u32, element: u32) -> R {
-    // Chris Wellons' lowbias32 of a Weyl sequence.
-    let mut x = element.wrapping_mul(0x9e37_79b1).wrapping_add(key);
-    x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
-    x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
-    x ^= x >> 16;
-    if x < below { R::zero() } else { R::of(scale) }
+    if hash(key, element) < below { R::zero() } else { R::of(scale) }
 }
 
 #[cfg(test)]

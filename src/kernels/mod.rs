@@ -11,6 +11,7 @@
 //!   output where it is 1.
 //! * **Gradients of parameters are written in slices**: the rows that feed a sum are dealt to `slices` equal runs, run
 //!   `s` writes its own copy at `s * stride`, and `adam` adds the copies. So sums have one order, without atomics.
+//! * Item rows may be stored in 16 bits, see [`storage`]; all arithmetic is in f32.
 //! * Dropout is a mask recomputed from a hash of (key, element), see [`dropout`].
 //! * Group counts over 65,535 are folded into two dimensions, see [`fold`].
 
@@ -23,6 +24,7 @@ pub(crate) mod parallel;
 mod registry;
 #[cfg(target_arch = "x86_64")]
 mod small_product;
+pub mod storage;
 
 pub use call::{
     Access, Arguments, Binding, BufferId, Call, Element, Entry, Groups, Kernel, Ragged, Region, Scalar, SerialGroups,

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::kernels::Region;
 use crate::kernels::adam_catch_up::COLUMNS;
 use crate::kernels::select_confident::SLOT;
+use crate::kernels::storage::ItemStorage;
 
 /// Copies of the shared parameters' gradient that are summed by Adam: the work that a sum over tokens is dealt to.
 pub const SLICES: usize = 8;
@@ -78,7 +79,8 @@ macro_rules! buffers {
         }
 
         impl Buffers {
-            pub fn new(engine: &mut dyn Engine, shape: Shape, layout: &Layout, capacity: &Capacity) -> Result<Self> {
+            pub fn new(engine: &mut dyn Engine, shape: Shape, hyper: &Hyper, layout: &Layout) -> Result<Self> {
+                let capacity = &Capacity::new(shape, hyper);
                 let mut names = BTreeMap::new();
                 let mut make = |name: &str, len: usize| -> Result<Region> {
                     let region = allocate(engine, name, len)?;
@@ -112,7 +114,7 @@ macro_rules! buffers {
                     ..region
                 });
                 let working_table = head(names["working"], sizes.plane());
-                let chunks = chunks(engine, shape)?;
+                let chunks = chunks(engine, shape, hyper.item_storage)?;
                 names.extend([("target", target), ("phi", phi), ("dtarget", dtarget), ("dphi", dphi)]
                     .map(|(name, region)| (name.to_owned(), region)));
                 Ok(Buffers { $($name,)* target, phi, dtarget, dphi, working_table, chunks, blocks, names })
@@ -309,9 +311,9 @@ pub fn first_query(candidates: usize) -> usize {
 }
 
 /// The item table in as few chunks as the engine's buffers allow, of equal length but for the last.
-fn chunks(engine: &mut dyn Engine, shape: Shape) -> Result<Vec<Chunk>> {
-    let Shape { items, dim, .. } = shape;
-    let most = (engine.longest_buffer() / Region::ALIGNMENT * Region::ALIGNMENT / dim).max(1);
+fn chunks(engine: &mut dyn Engine, shape: Shape, storage: ItemStorage) -> Result<Vec<Chunk>> {
+    let (items, words) = (shape.items, storage.words(shape.dim));
+    let most = (engine.longest_buffer() / Region::ALIGNMENT * Region::ALIGNMENT / words).max(1);
     let each = items.div_ceil(items.div_ceil(most));
     (0..items)
         .step_by(each)
@@ -322,9 +324,9 @@ fn chunks(engine: &mut dyn Engine, shape: Shape) -> Result<Vec<Chunk>> {
             Ok(Chunk {
                 first: first as u32,
                 items: rows as u32,
-                table: make("table", rows * dim)?,
-                first_moment: make("first_moment", rows * dim)?,
-                second_moment: make("second_moment", rows * dim)?,
+                table: make("table", rows * words)?,
+                first_moment: make("first_moment", rows * words)?,
+                second_moment: make("second_moment", rows * words)?,
                 updated: make("updated", rows)?,
                 bias: make("bias", rows)?,
             })

@@ -92,7 +92,7 @@ impl Model {
         shape::check(shape, &hyper)?;
         let layout = Layout::new(shape);
         let capacity = Capacity::new(shape, &hyper);
-        let buffers = Buffers::new(&mut *engine, shape, &layout, &capacity)?;
+        let buffers = Buffers::new(&mut *engine, shape, &hyper, &layout)?;
         let known = buffers::allocate(&mut *engine, "known", 1 << 14)?;
         engine.write(buffers.rates, bytemuck::cast_slice(&adam_catch_up::rates(hyper.learning_rate, RATES)))?;
         let losses = Losses::default();
@@ -401,10 +401,10 @@ impl Model {
         if let Some(name) = tensors.keys().find(|name| !shapes.iter().any(|(known, _)| known == *name)) {
             return Err(Error::Data(format!("this model has no parameter {name}")));
         }
-        let table = &tensors[ITEM_TABLE].data;
+        let (table, dim) = (&tensors[ITEM_TABLE].data, self.shape.dim);
         for chunk in &self.buffers.chunks {
-            let rows = &table[chunk.first as usize * self.shape.dim..][..chunk.items as usize * self.shape.dim];
-            self.engine.write(part.of_chunk(chunk), bytemuck::cast_slice(rows))?;
+            let rows = &table[chunk.first as usize * dim..][..chunk.items as usize * dim];
+            self.engine.write(part.of_chunk(chunk), &self.hyper.item_storage.pack(rows, dim))?;
         }
         self.engine.write(part.shared(&self.buffers), bytemuck::cast_slice(&self.layout.join(tensors)))
     }
@@ -412,10 +412,11 @@ impl Model {
     fn read_tensors(&mut self, part: Part) -> Result<Tensors> {
         let Shape { items, dim, .. } = self.shape;
         let mut tensors = self.layout.split(bytemuck::cast_slice(&self.engine.read(part.shared(&self.buffers))?));
+        let storage = self.hyper.item_storage;
         let mut data: Vec<f32> = Vec::with_capacity(items * dim);
         for chunk in &self.buffers.chunks {
-            let rows = self.engine.read(head(part.of_chunk(chunk), chunk.items as usize * dim))?;
-            data.extend_from_slice(bytemuck::cast_slice(&rows));
+            let rows = self.engine.read(head(part.of_chunk(chunk), chunk.items as usize * storage.words(dim)))?;
+            data.extend(storage.unpack(&rows, dim));
         }
         tensors.insert(ITEM_TABLE.to_owned(), Tensor { shape: vec![items, dim], data });
         Ok(tensors)

@@ -2,15 +2,25 @@
 
 use std::ops::Range;
 
-use super::buffers::{allocate, head};
+use super::buffers::{Chunk, allocate, head};
 use super::program::{Counts, Program};
 use super::{Model, Prior};
 use crate::data::batch::{Packed, Segments};
 use crate::error::{Error, Result};
+use crate::kernels::storage::ItemStorage;
 use crate::kernels::{Call, Region, candidate_scores, catalogue_rank};
 
 /// Scores of a block of the catalogue's items, where all are scored: few turns, and 4 MiB.
 const BLOCK: usize = 1 << 20;
+
+/// Consecutive items, and where their rows can be read as numbers.
+struct Stretch {
+    first: u32,
+    items: u32,
+    table: Region,
+    /// What is added to their scores.
+    bias: Region,
+}
 
 /// What the intention layer makes of sequences.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,17 +159,18 @@ impl Model {
         }
         let Some([items_at, scores_at, intention_at]) = self.wide else { return Ok(represented) };
         let columns = most / rows.max(1);
-        for chunk in self.buffers.chunks.clone() {
-            for first in (0..chunk.items as usize).step_by(columns) {
-                let width = columns.min(chunk.items as usize - first);
+        for stretch in self.stretches() {
+            self.bring(&stretch)?;
+            for first in (0..stretch.items as usize).step_by(columns) {
+                let width = columns.min(stretch.items as usize - first);
                 let block = first as u32..(first + width) as u32;
                 let items: Vec<u32> = (0..rows).flat_map(|_| block.clone()).collect();
                 self.engine.write(head(items_at, items.len()), &items)?;
-                let call = self.scoring([rows, width, intentions], chunk.table, [items_at, scores_at, intention_at]);
+                let call = self.scoring([rows, width, intentions], stretch.table, [items_at, scores_at, intention_at]);
                 self.engine.run("score", &[call])?;
                 let mut scores = self.engine.read(head(scores_at, rows * width))?;
                 let best = self.engine.read(head(intention_at, rows * width))?;
-                let block = block.start + chunk.first..block.end + chunk.first;
+                let block = block.start + stretch.first..block.end + stretch.first;
                 let scores: &mut [f32] = bytemuck::cast_slice_mut(&mut scores);
                 scores.chunks_exact_mut(width).for_each(|row| self.add_bias(row, block.clone()));
                 take(block, scores, &best);
@@ -192,20 +203,21 @@ impl Model {
             self.engine.write(truth_score, &scores)?;
         }
         self.engine.write(rank, &vec![0; n])?;
-        // Each chunk with its own numbers for items.
-        for chunk in self.buffers.chunks.clone() {
-            let own = chunk.first..chunk.first + chunk.items;
+        // Each stretch with its own numbers for items.
+        for stretch in self.stretches() {
+            self.bring(&stretch)?;
+            let own = stretch.first..stretch.first + stretch.items;
             let mut known = Segments { starts: vec![0], sources: Vec::new() };
             for range in excluded.starts.windows(2) {
                 let items = excluded.sources[range[0] as usize..range[1] as usize].iter();
-                known.sources.extend(items.filter(|item| own.contains(item)).map(|item| item - chunk.first));
+                known.sources.extend(items.filter(|item| own.contains(item)).map(|item| item - stretch.first));
                 known.starts.push(known.sources.len() as u32);
             }
-            // One that is not in the chunk is no item of it in its numbers either.
-            let truth: Vec<u32> = truth.iter().map(|item| item.wrapping_sub(chunk.first)).collect();
+            // One that is not in the stretch is no item of it in its numbers either.
+            let truth: Vec<u32> = truth.iter().map(|item| item.wrapping_sub(stretch.first)).collect();
             let params = catalogue_rank::Params {
                 sequences: n as u32,
-                items: chunk.items,
+                items: stretch.items,
                 dim: self.shape.dim as u32,
                 intentions: self.shape.intentions as u32,
             };
@@ -214,8 +226,8 @@ impl Model {
                 params,
                 catalogue_rank::Bindings {
                     phi: b.phi,
-                    table: chunk.table,
-                    bias: chunk.bias,
+                    table: stretch.table,
+                    bias: stretch.bias,
                     truth: b.truth,
                     truth_score: b.truth_score,
                     known_offsets: b.known_offsets,
@@ -275,16 +287,12 @@ impl Model {
     fn score(&mut self, sequences: usize, items: &[u32], [at, scores, intention]: [Region; 3]) -> Result<()> {
         let mut calls = Vec::new();
         let mut table = self.buffers.chunks[0].table;
-        let of_table = if self.buffers.chunks.len() == 1 {
+        let of_table = if self.buffers.chunks.len() == 1 && self.hyper.item_storage == ItemStorage::F32 {
             items.to_vec()
         } else {
-            // No binding holds the whole table, so its rows are brought together.
+            // No binding holds the whole table as numbers, so its rows are brought together.
             let (items, rows) = distinct(items);
-            self.engine.write(self.buffers.rows, &items)?;
-            let chunk_rows = self.buffers.chunk_rows(&items);
-            let mut program = self.begin(Counts { rows: items.len(), ..Counts::default() }, &chunk_rows, None);
-            program.catch_up(self.step);
-            calls = program.calls;
+            calls = self.gather(&items)?;
             table = self.buffers.working_table;
             rows
         };
@@ -292,6 +300,47 @@ impl Model {
         let each = items.len() / sequences.max(1);
         calls.push(self.scoring([sequences, each, self.shape.intentions], table, [at, scores, intention]));
         self.engine.run("score", &calls)
+    }
+
+    /// The calls that bring item rows (ascending) together.
+    fn gather(&mut self, items: &[u32]) -> Result<Vec<Call>> {
+        self.engine.write(self.buffers.rows, items)?;
+        let chunk_rows = self.buffers.chunk_rows(items);
+        let mut program = self.begin(Counts { rows: items.len(), ..Counts::default() }, &chunk_rows, None);
+        program.catch_up(self.step);
+        Ok(program.calls)
+    }
+
+    /// The whole catalogue, a stretch after the other: chunks, or where those are packed, as many rows as can be in use.
+    fn stretches(&self) -> Vec<Stretch> {
+        let (most, working) = (self.buffers.rows.len, self.buffers.working_table);
+        let mut stretches = Vec::new();
+        for &Chunk { first, items, table, bias, .. } in &self.buffers.chunks {
+            if self.hyper.item_storage == ItemStorage::F32 {
+                stretches.push(Stretch { first, items, table, bias });
+                continue;
+            }
+            for at in (0..items).step_by(most) {
+                let bias = Region { offset: at as usize, len: bias.len - at as usize, ..bias };
+                stretches.push(Stretch {
+                    first: first + at,
+                    items: (items - at).min(most as u32),
+                    table: working,
+                    bias,
+                });
+            }
+        }
+        stretches
+    }
+
+    /// Sees to it that the rows of a stretch are where it says.
+    fn bring(&mut self, stretch: &Stretch) -> Result<()> {
+        if stretch.table != self.buffers.working_table {
+            return Ok(());
+        }
+        let items: Vec<u32> = (stretch.first..stretch.first + stretch.items).collect();
+        let calls = self.gather(&items)?;
+        self.engine.run("widen item rows", &calls)
     }
 
     /// The call that scores as many candidates for each sequence of so many intentions, items counted as in `table`.

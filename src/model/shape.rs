@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::buffers::Capacity;
 use crate::data::batch::PositionFrom;
 use crate::error::{Error, Result};
+use crate::kernels::storage::ItemStorage;
 use crate::kernels::{MAX_DIM, MAX_INTENTIONS, MAX_PAIRS};
 
 /// What decides the shapes of the parameters.
@@ -68,7 +69,9 @@ pub struct Hyper {
     /// What the losses' scores are divided by, beside sqrt(D); 1 in the paper.
     pub temperature: f64,
     pub learning_rate: f64,
-    /// Decides the dropout masks.
+    /// How the item table and its moments lie in memory.
+    pub item_storage: ItemStorage,
+    /// Decides the dropout masks, and how item rows of 16 bits are rounded.
     pub seed: u64,
 }
 

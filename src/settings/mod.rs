@@ -15,6 +15,7 @@ use crate::data::read::Format;
 use crate::engine::{Checks, EngineChoice, EngineRequest, EntryPoint};
 use crate::error::{Error, Result};
 use crate::evaluate::Protocol;
+use crate::kernels::storage::ItemStorage;
 use crate::kernels::{MAX_DIM, MAX_INTENTIONS, MAX_PAIRS};
 use crate::model::{Hyper, Prior, Shape, Variant};
 use values::{Allowed, Any};
@@ -239,8 +240,10 @@ impl Settings {
 
     /// What else decides a training step.
     pub fn hyper(&self) -> Hyper {
-        let Settings { variant, position_from, batch, dropout, lambda, l2, temperature, lr, seed, .. } = *self;
-        Hyper { variant, position_from, batch, dropout, lambda, l2, temperature, learning_rate: lr, seed }
+        let Settings {
+            variant, position_from, batch, dropout, lambda, l2, temperature, lr, item_storage, seed, ..
+        } = *self;
+        Hyper { variant, position_from, batch, dropout, lambda, l2, temperature, learning_rate: lr, item_storage, seed }
     }
 
     /// What scores take from items' occurrences in training.
@@ -375,6 +378,8 @@ settings! {
         position_from: PositionFrom = PositionFrom::End, Any, [long];
         /// Standard deviation of the item table's initial values, or "glorot" for Glorot's uniform ones.
         item_deviation: ItemDeviation = ItemDeviation::Glorot, Any, [long, value_name = "DEVIATION"];
+        /// How the item table and Adam's moments of it are stored: f32, or in half the memory (bf16); all arithmetic is in f32.
+        item_storage: ItemStorage = ItemStorage::F32, Any, [long];
     }
     "Training" {
         /// Losses that are trained, as in Table 2 of the paper.

@@ -97,6 +97,8 @@ fn adam_rows() {
             step: step as u32,
             rate,
             correction,
+            packed: 0,
+            key: 0,
         };
         adam_rows::twin(&params, &rows, &gradient, &working, &mut table, &mut m, &mut v, &mut updated);
         for item in 0..items {
@@ -118,6 +120,8 @@ fn adam_rows() {
         base: 0,
         plane: (items * dim) as u32,
         step: steps as u32,
+        packed: 0,
+        key: 0,
     };
     store_rows::twin(&params, &every, &working, &mut table, &mut m, &mut v, &mut updated);
     assert_eq!(updated, vec![steps as u32; items]);
@@ -141,6 +145,7 @@ fn catch_up(rows: &[u32], dim: usize, step: u32, rates: &[f64], (table, m, v, up
         plane: plane as u32,
         step,
         steps: (rates.len() / adam_catch_up::COLUMNS) as u32,
+        packed: 0,
     };
     let mut working = poison(3 * plane);
     adam_catch_up::twin(&params, rows, rates, updated, table, m, v, &mut working);

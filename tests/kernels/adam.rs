@@ -1,5 +1,6 @@
 //! Adam, on all elements and on the rows in use.
 
+use prismrec::kernels::storage::ItemStorage;
 use prismrec::kernels::*;
 
 use crate::case::{Case, EXACT, Output, Tolerance};
@@ -72,6 +73,11 @@ const ROWS: [(usize, usize, usize); 10] = [
     (33, 40, 20),
 ];
 
+/// Each as f32 and in 16 bits.
+fn with_storage<T: Clone>(sizes: impl IntoIterator<Item = T>) -> impl Iterator<Item = (T, ItemStorage)> {
+    sizes.into_iter().flat_map(|size| [ItemStorage::F32, ItemStorage::Bf16].map(|storage| (size.clone(), storage)))
+}
+
 /// A chunk of a table that begins at some item, and what a call does with rows of it that are not the first in use.
 struct Chunk {
     base: u32,
@@ -116,7 +122,7 @@ impl Chunk {
 #[test]
 fn adam_rows() {
     let mut random = Random::new();
-    for (rows, items, dim) in ROWS {
+    for ((rows, items, dim), storage) in with_storage(ROWS) {
         let chunk = Chunk::new(&mut random, rows, items, dim);
         let params = adam_rows::Params {
             first: chunk.first as u32,
@@ -127,16 +133,19 @@ fn adam_rows() {
             step: 1234,
             rate: 0.01,
             correction: 1.5,
+            packed: storage.packed(),
+            key: random.below(1 << 32) as u32,
         };
         let State { parameter, first_moment, second_moment } = state(&mut random, items * dim);
-        let axes = [("item", items), ("d", dim)];
+        let words = storage.words(dim);
+        let axes = [("item", items), ("word", words)];
         Case::new(&adam_rows::KERNEL, params)
             .whole(&chunk.items)
             .reals(&gradients(&mut random, chunk.items.len() * dim))
             .reals(&chunk.working(&mut random))
-            .writes(Output::new(&axes, PARAMETER).onto(parameter).rows(chunk.rows(), dim))
-            .writes(Output::new(&axes, MOMENT).onto(first_moment).rows(chunk.rows(), dim))
-            .writes(Output::new(&axes, MOMENT).onto(second_moment).rows(chunk.rows(), dim))
+            .writes(Output::new(&axes, PARAMETER).onto_rows(storage, &parameter, dim).rows(chunk.rows(), words))
+            .writes(Output::new(&axes, MOMENT).onto_rows(storage, &first_moment, dim).rows(chunk.rows(), words))
+            .writes(Output::new(&axes, MOMENT).onto_rows(storage, &second_moment, dim).rows(chunk.rows(), words))
             .writes(
                 Output::new(&[("item", items)], EXACT).onto_whole(random.indices(items, 1234)).rows(chunk.rows(), 1),
             )
@@ -148,7 +157,7 @@ fn adam_rows() {
 fn adam_catch_up() {
     let mut random = Random::new();
     let rates: Vec<f64> = adam_catch_up::rates(0.01, 2000).into_iter().map(f64::from).collect();
-    for (rows, items, dim) in ROWS {
+    for ((rows, items, dim), storage) in with_storage(ROWS) {
         // Rows from 0 to 40 steps behind, and some around or past the most that are made one by one, or at once; rates of
         // their own for the first steps only.
         let (step, steps) = random.one_of(&[(600, 500), (2000, 1950), (2000, 2000)]);
@@ -161,6 +170,7 @@ fn adam_catch_up() {
             plane: chunk.plane as u32,
             step,
             steps,
+            packed: storage.packed(),
         };
         let longest = adam_catch_up::LONGEST;
         let far = [longest - 1, longest, longest + 1, longest + 30, 600, 700, 701, 976, 977, step].map(|n| n.min(step));
@@ -178,9 +188,9 @@ fn adam_catch_up() {
             .whole(&chunk.items)
             .reals(&rates[..steps as usize * adam_catch_up::COLUMNS])
             .whole(&updated)
-            .reals(&state.parameter)
-            .reals(&state.first_moment)
-            .reals(&state.second_moment)
+            .item_rows(storage, &state.parameter, dim)
+            .item_rows(storage, &state.first_moment, dim)
+            .item_rows(storage, &state.second_moment, dim)
             .writes(working)
             .check(&mut random);
     }
@@ -189,7 +199,7 @@ fn adam_catch_up() {
 #[test]
 fn store_rows() {
     let mut random = Random::new();
-    for (rows, items, dim) in ROWS.into_iter().chain([(66_000, 66_001, 1)]) {
+    for ((rows, items, dim), storage) in with_storage(ROWS.into_iter().chain([(66_000, 66_001, 1)])) {
         let chunk = Chunk::new(&mut random, rows, items, dim);
         let params = store_rows::Params {
             first: chunk.first as u32,
@@ -198,15 +208,18 @@ fn store_rows() {
             base: chunk.base,
             plane: chunk.plane as u32,
             step: 77,
+            packed: storage.packed(),
+            key: random.below(1 << 32) as u32,
         };
         let State { parameter, first_moment, second_moment } = state(&mut random, items * dim);
-        let axes = [("item", items), ("d", dim)];
+        let words = storage.words(dim);
+        let axes = [("item", items), ("word", words)];
         Case::new(&store_rows::KERNEL, params)
             .whole(&chunk.items)
             .reals(&chunk.working(&mut random))
-            .writes(Output::new(&axes, EXACT).onto(parameter).rows(chunk.rows(), dim))
-            .writes(Output::new(&axes, EXACT).onto(first_moment).rows(chunk.rows(), dim))
-            .writes(Output::new(&axes, EXACT).onto(second_moment).rows(chunk.rows(), dim))
+            .writes(Output::new(&axes, EXACT).onto_rows(storage, &parameter, dim).rows(chunk.rows(), words))
+            .writes(Output::new(&axes, EXACT).onto_rows(storage, &first_moment, dim).rows(chunk.rows(), words))
+            .writes(Output::new(&axes, EXACT).onto_rows(storage, &second_moment, dim).rows(chunk.rows(), words))
             .writes(Output::new(&[("item", items)], EXACT).onto_whole(random.indices(items, 70)).rows(chunk.rows(), 1))
             .check(&mut random);
     }

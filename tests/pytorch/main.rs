@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use fixture::Fixture;
 use prismrec::engine::cpu::CpuEngine;
 use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest};
+use prismrec::kernels::storage::ItemStorage;
 use prismrec::kernels::{adam, adam_catch_up, adam_rows};
 use prismrec::model::{Hyper, Model, Shape};
 
@@ -65,6 +66,7 @@ fn check(fixture: &Fixture, engine: Box<dyn Engine>, lambda: f64, at: &str, wron
         l2: config.l2,
         temperature: 1.0,
         learning_rate: fixture.adam.lr,
+        item_storage: ItemStorage::F32,
         seed: 0,
     };
     let labelled = hyper.with_labels();

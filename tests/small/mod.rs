@@ -6,6 +6,7 @@ use prismrec::data::batch::PositionFrom;
 use prismrec::data::read::Interactions;
 use prismrec::data::split::{Split, Training};
 use prismrec::engine::cpu::CpuEngine;
+use prismrec::kernels::storage::ItemStorage;
 use prismrec::model::{Hyper, ITEM_TABLE, Model, Shape, Tensors, Variant, initial_parameters};
 
 /// Users a: 5 4 1 2, b: 0 5 5, c: 1 2 (too short to be evaluated), d: 3 4 3 0 4; items 0 to 5.
@@ -30,6 +31,7 @@ pub fn model(shape: Shape, batch: usize, change: impl FnOnce(&mut Tensors)) -> M
         l2: 0.0,
         temperature: 1.0,
         learning_rate: 1e-3,
+        item_storage: ItemStorage::F32,
         seed: 1,
     };
     let mut model = Model::new(Box::new(CpuEngine::new(2).unwrap()), shape, hyper).unwrap();

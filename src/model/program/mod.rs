@@ -8,6 +8,7 @@ use super::buffers::{Buffers, ChunkRows, RATES, SLICES};
 use super::parameters::{Group, Layout};
 use super::{Hyper, Shape};
 use crate::kernels::dropout::Dropout;
+use crate::kernels::storage::Chance;
 use crate::kernels::*;
 
 /// How much of everything a list of calls is for.
@@ -234,6 +235,7 @@ impl Program<'_> {
                 plane: b.plane() as u32,
                 step: step as u32,
                 steps: RATES as u32,
+                packed: self.hyper.item_storage.packed(),
             };
             self.push(adam_catch_up::call(
                 params,
@@ -262,6 +264,8 @@ impl Program<'_> {
                 base: chunk.first,
                 plane: b.plane() as u32,
                 step: step as u32,
+                packed: self.hyper.item_storage.packed(),
+                key: Chance::key(self.hyper.seed, step),
             };
             self.push(store_rows::call(
                 params,
@@ -320,6 +324,8 @@ impl Program<'_> {
                 step: step as u32,
                 rate,
                 correction,
+                packed: self.hyper.item_storage.packed(),
+                key: Chance::key(self.hyper.seed, step),
             };
             self.push(adam_rows::call(
                 params,
