@@ -7,7 +7,8 @@ use prismrec::checkpoint::{Checkpoint, DataRecord, Resume};
 use prismrec::data::read::Counts;
 use prismrec::data::sample::SamplerState;
 use prismrec::error::Error;
-use prismrec::model::{AdamState, Tensors, initial_parameters};
+use prismrec::kernels::storage::ItemStorage;
+use prismrec::model::{AdamState, ITEM_TABLE, Tensors, initial_parameters};
 use prismrec::settings::{Every, ItemDeviation, Settings};
 use prismrec::train::{Best, Progress, Sums};
 
@@ -97,6 +98,38 @@ fn others_can_read_it() {
     let table = file.tensor("item_embedding.weight").unwrap();
     let first = f32::from_le_bytes(table.data()[..4].try_into().unwrap());
     assert_eq!(first, checkpoint().parameters["item_embedding.weight"].data[0]);
+}
+
+#[test]
+fn item_rows_of_16_bits_are_stored_as_such_and_nothing_else_is_taken_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let mut written = resumable();
+    written.settings.item_storage = ItemStorage::Bf16;
+    let round = |tensors: &mut Tensors| {
+        let data = &mut tensors.get_mut(ITEM_TABLE).unwrap().data;
+        data.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits() & 0xffff_0000));
+    };
+    round(&mut written.parameters);
+    let adam = &mut written.resume.as_mut().unwrap().adam;
+    round(&mut adam.first_moment);
+    round(&mut adam.second_moment);
+    written.save(&path).unwrap();
+    assert!(Checkpoint::load(&path).unwrap() == written);
+    let bytes = fs::read(&path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    for name in ["", "adam.first.", "adam.second."].map(|prefix| format!("{prefix}{ITEM_TABLE}")) {
+        let tensor = file.tensor(&name).unwrap();
+        assert_eq!((tensor.dtype(), tensor.shape()), (safetensors::Dtype::BF16, &[5, 6][..]), "{name}");
+    }
+    // The same settings but for the storage, with these tensors.
+    let (old, new) = (br#"\"item-storage\":\"bf16\""#, br#"\"item-storage\":\"f32\" "#);
+    let at = bytes.windows(old.len()).position(|part| part == old).expect("the setting in the header");
+    let mut other = bytes.clone();
+    other[at..][..new.len()].copy_from_slice(new);
+    fs::write(&path, other).unwrap();
+    let text = reason(&path);
+    assert!(text.contains(ITEM_TABLE) && text.contains("BF16") && text.contains("F32"), "{text}");
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn bits(values: Vec<f32>) -> Vec<u32> {
 }
 
 /// Trains, goes on from a state, evaluates.
-fn tell(engine: impl Fn() -> Box<dyn Engine>, longest: usize) -> Told {
+fn tell(engine: impl Fn() -> Box<dyn Engine>, item_storage: ItemStorage, longest: usize) -> Told {
     let interactions = Generator { users: 150, items: ITEMS, categories: 3 }.generate(5).interactions;
     let split = Arc::new(Split::new(interactions, Training::Apart));
     let hyper = Hyper {
@@ -91,7 +91,7 @@ fn tell(engine: impl Fn() -> Box<dyn Engine>, longest: usize) -> Told {
         l2: 1e-4,
         temperature: 0.7,
         learning_rate: 1e-2,
-        item_storage: ItemStorage::F32,
+        item_storage,
         seed: 11,
     };
     let mut sampler = Sampler::new(split.clone(), hyper.batch, hyper.seed, SamplerState::default()).unwrap();
@@ -124,10 +124,16 @@ fn tell(engine: impl Fn() -> Box<dyn Engine>, longest: usize) -> Told {
 
 /// `longest`: the most elements of a chunk.
 fn check(name: &str, longest: &[usize], engine: &dyn Fn() -> Box<dyn Engine>) {
-    let whole = tell(engine, 1 << 20);
+    for storage in [ItemStorage::F32, ItemStorage::Bf16] {
+        check_stored(&format!("{name}, {storage:?}"), longest, storage, engine);
+    }
+}
+
+fn check_stored(name: &str, longest: &[usize], storage: ItemStorage, engine: &dyn Fn() -> Box<dyn Engine>) {
+    let whole = tell(engine, storage, 1 << 20);
     assert!(whole.losses.iter().all(|(item, label)| item.is_finite() && label.is_finite()));
     for &longest in longest {
-        let told = tell(engine, longest);
+        let told = tell(engine, storage, longest);
         assert!(whole.losses == told.losses, "{name}, {longest} elements: losses");
         assert!(whole.state == told.state, "{name}, {longest} elements: state");
         assert!(whole.scores == told.scores, "{name}, {longest} elements: scores");

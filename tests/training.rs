@@ -14,6 +14,7 @@ use prismrec::engine::cpu::CpuEngine;
 use prismrec::engine::{Ceilings, Description, Engine, PendingRead, Span};
 use prismrec::error::{Error, Result};
 use prismrec::evaluate::Protocol;
+use prismrec::kernels::storage::ItemStorage;
 use prismrec::kernels::{BufferId, Call, Region};
 use prismrec::model::{ITEM_TABLE, Model, Variant, initial_parameters};
 use prismrec::run::Run;
@@ -174,6 +175,11 @@ fn an_evaluation_that_is_stopped_is_done_by_going_on() {
 #[test]
 fn going_on_equals_not_stopping() {
     assert_resumes(&settings());
+}
+
+#[test]
+fn going_on_equals_not_stopping_with_item_rows_of_16_bits() {
+    assert_resumes(&Settings { item_storage: ItemStorage::Bf16, dim: 7, eval_every: Every::Steps(4), ..settings() });
 }
 
 #[test]

@@ -145,3 +145,44 @@ impl Stored<f32> for u32 {
 fn round(bits: u32, noise: u32) -> u32 {
     if bits & 0x7fff_ffff > 0x7f80_0000 { bits | 0x0040_0000 } else { bits.wrapping_add(noise) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each number is one of its two neighbours, whose mean over many steps is the number: updates do not get lost.
+    #[test]
+    fn rounding_keeps_the_mean() {
+        const STEPS: u64 = 20_000;
+        let row = [0.1, -0.3001, 1e-20, 1.0 + 1.0 / 1024.0, 3.0f32];
+        let mut sums = [0.0f64; 5];
+        for step in 0..STEPS {
+            let mut words = [0u32; 3];
+            u32::store(&mut words, 1, &row, Chance::new(Chance::key(5, step), 77, Plane::FirstMoment, 3));
+            let numbers = ItemStorage::Bf16.unpack(&words, 5);
+            for ((sum, number), x) in sums.iter_mut().zip(numbers).zip(row) {
+                assert!((number - x).abs() <= x.abs() / 128.0, "{number} for {x}");
+                *sum += f64::from(number);
+            }
+        }
+        for (sum, x) in sums.into_iter().zip(row) {
+            let x = f64::from(x);
+            // A unit is up to 1/128 of the number; five standard deviations of the mean, each at most half a unit.
+            let bound = 5.0 * x.abs() / 256.0 / (STEPS as f64).sqrt();
+            assert!((sum / STEPS as f64 - x).abs() <= bound, "{} for {x}", sum / STEPS as f64);
+        }
+    }
+
+    #[test]
+    fn what_is_stored_already_stays_and_no_number_becomes_another_kind() {
+        let row = [1.5, -0.0, f32::INFINITY, f32::NAN, f32::from_bits(0x7f80_0001), f32::from_bits(0xffff_ffff)];
+        for step in 0..100 {
+            let mut words = [0u32; 3];
+            u32::store(&mut words, 1, &row, Chance::new(Chance::key(1, step), 2, Plane::Table, 3));
+            let numbers = ItemStorage::Bf16.unpack(&words, 6);
+            assert!(numbers.iter().zip(&row[..3]).all(|(a, b)| a.to_bits() == b.to_bits()), "{numbers:?}");
+            assert!(numbers[3..].iter().all(|x| x.is_nan()), "{numbers:?}");
+            assert_eq!(ItemStorage::Bf16.pack(&numbers[..3], 3), [words[0], words[1] & 0xffff]);
+        }
+    }
+}
