@@ -12,6 +12,7 @@ use prismrec::data::pack::Packer;
 use prismrec::data::sample::Sampler;
 use prismrec::data::split::{Split, Training};
 use prismrec::engine::{self, EngineRequest};
+use prismrec::kernels::storage::ItemStorage;
 use prismrec::model::{AdamState, Model, initial_parameters};
 use prismrec::settings::Settings;
 use rand::rngs::SmallRng;
@@ -30,6 +31,9 @@ struct Effort {
     steps: usize,
 }
 
+/// Items of a catalogue, and how they are stored.
+type Size = (usize, ItemStorage);
+
 /// A model in the midst of training.
 struct Subject {
     model: Model,
@@ -42,8 +46,8 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(request: &EngineRequest, split: &Arc<Split>, items: usize) -> Subject {
-        let settings = Settings::default();
+    fn new(request: &EngineRequest, split: &Arc<Split>, (items, item_storage): Size) -> Subject {
+        let settings = Settings { item_storage, ..Settings::default() };
         let shape = settings.shape(items);
         let known = split.counts().items;
         assert!(items >= known, "a catalogue has at least the {known} items of the data");
@@ -93,8 +97,8 @@ impl Subject {
     }
 }
 
-fn measure(name: &str, request: &EngineRequest, sizes: &[usize], split: &Arc<Split>, effort: &Effort) {
-    let mut subjects: Vec<Subject> = sizes.iter().map(|&items| Subject::new(request, split, items)).collect();
+fn measure(name: &str, request: &EngineRequest, sizes: &[Size], split: &Arc<Split>, effort: &Effort) {
+    let mut subjects: Vec<Subject> = sizes.iter().map(|&size| Subject::new(request, split, size)).collect();
     for subject in &mut subjects {
         subject.run(effort.warm);
     }
@@ -106,12 +110,12 @@ fn measure(name: &str, request: &EngineRequest, sizes: &[usize], split: &Arc<Spl
     }
     // Of the whole machine's noise, rounds beside each other have the same.
     let against: Vec<f64> = subjects[0].times.clone();
-    for (items, subject) in sizes.iter().zip(&mut subjects) {
+    for ((items, storage), subject) in sizes.iter().zip(&mut subjects) {
         let ratios = subject.times.iter().zip(&against).map(|(time, least)| time / least);
         let ratio = median(ratios.collect());
         let mib = subject.model.allocated_bytes() as f64 / 1_048_576.0;
         let time = median(std::mem::take(&mut subject.times));
-        println!("| {name} | {items} | {mib:.0} | {time:.2} | {ratio:.2} |");
+        println!("| {name} | {items} | {storage:?} | {mib:.0} | {time:.2} | {ratio:.2} |");
     }
 }
 
@@ -120,7 +124,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// `[cpu|gpu] [ITEMS ...]`: an engine, and sizes of catalogues.
+/// `[cpu|gpu] [bf16] [ITEMS ...]`: an engine, each size also with item rows of 16 bits, and sizes of catalogues.
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let test = arguments.iter().any(|argument| argument == "--test");
@@ -128,11 +132,14 @@ fn main() {
     if sizes.is_empty() {
         sizes = if test { vec![5_000, 20_000] } else { SIZES.to_vec() };
     }
+    let both = arguments.iter().any(|argument| argument == "bf16");
+    let storages = if both { &[ItemStorage::F32, ItemStorage::Bf16][..] } else { &[ItemStorage::F32] };
+    let subjects: Vec<Size> = sizes.iter().flat_map(|&items| storages.iter().map(move |&s| (items, s))).collect();
     let items = *sizes.iter().min().unwrap();
     let split = Generator { users: 40_226, items, categories: 64 }.generate(1).interactions;
     let split = Arc::new(Split::new(split, Training::Apart));
     println!(
-        "| engine | items | MiB of buffers | ms a step | against the first |\n| --- | ---: | ---: | ---: | ---: |"
+        "| engine | items | stored as | MiB of buffers | ms a step | against the first |\n| --- | ---: | --- | ---: | ---: | ---: |"
     );
     for (name, request) in engines() {
         if arguments.iter().any(|argument| ["cpu", "gpu"].contains(&argument.as_str()) && argument != name) {
@@ -144,6 +151,6 @@ fn main() {
             (_, "cpu") => Effort { warm: 100, rounds: 15, steps: 40 },
             _ => Effort { warm: 4, rounds: 7, steps: 5 },
         };
-        measure(name, &request, &sizes, &split, &effort);
+        measure(name, &request, &subjects, &split, &effort);
     }
 }
