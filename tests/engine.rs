@@ -272,8 +272,18 @@ fn contradictions_are_refused() {
 fn a_call_for_nothing_may_have_empty_regions() {
     for (name, mut engine) in engines() {
         let mut region = |name: &str, len: usize| all(engine.allocate(name, len).unwrap(), len);
-        let nothing =
-            adam_rows::Params { first: 0, rows: 0, dim: 4, base: 0, plane: 0, step: 1, rate: 0.1, correction: 1.0 };
+        let nothing = adam_rows::Params {
+            first: 0,
+            rows: 0,
+            dim: 4,
+            base: 0,
+            plane: 0,
+            step: 1,
+            rate: 0.1,
+            correction: 1.0,
+            packed: 0,
+            key: 0,
+        };
         let regions = adam_rows::Bindings {
             items: region("items", 0),
             gradient: region("gradient", 0),

@@ -9,6 +9,7 @@
 
 use half::bf16;
 
+use super::Real;
 use super::dropout::{hash, key};
 
 /// How item rows are stored.
@@ -97,11 +98,11 @@ pub trait Stored<R>: Copy + Send + Sync {
     fn store(row: &mut [Self], packed: u32, from: &[R], chance: Chance);
 }
 
-impl Stored<f64> for f64 {
-    fn load(row: &[Self], _packed: u32, to: &mut [f64]) {
+impl<R: Real> Stored<R> for R {
+    fn load(row: &[Self], _packed: u32, to: &mut [R]) {
         to.copy_from_slice(row);
     }
-    fn store(row: &mut [Self], _packed: u32, from: &[f64], _chance: Chance) {
+    fn store(row: &mut [Self], _packed: u32, from: &[R], _chance: Chance) {
         row.copy_from_slice(from);
     }
 }

@@ -182,10 +182,11 @@ fn adam_agrees_with_pytorch() {
         let [h, m, v] = &mut lazy;
         let (rows, dim, plane) = (touched.len() as u32, dim as u32, compact.len() as u32);
         let steps = fixture.adam.steps as u32;
-        let catch_up = adam_catch_up::Params { first: 0, rows, dim, base: 0, plane, step: step - 1, steps };
+        let catch_up = adam_catch_up::Params { first: 0, rows, dim, base: 0, plane, step: step - 1, steps, packed: 0 };
         let mut working = vec![f32::NAN; 3 * compact.len()];
         adam_catch_up::twin(&catch_up, &touched, &rates, &updated, h, m, v, &mut working);
-        let params = adam_rows::Params { first: 0, rows, dim, base: 0, plane, step, rate, correction };
+        let params =
+            adam_rows::Params { first: 0, rows, dim, base: 0, plane, step, rate, correction, packed: 0, key: 0 };
         adam_rows::twin(&params, &touched, &compact, &working, h, m, v, &mut updated);
     }
     let all: Vec<u32> = (0..rows as u32).collect();
@@ -193,7 +194,7 @@ fn adam_agrees_with_pytorch() {
     let [h, m, v] = &lazy;
     let plane = (rows * dim) as u32;
     let (rows, dim) = (rows as u32, dim as u32);
-    let catch_up = adam_catch_up::Params { first: 0, rows, dim, base: 0, plane, step: steps, steps };
+    let catch_up = adam_catch_up::Params { first: 0, rows, dim, base: 0, plane, step: steps, steps, packed: 0 };
     let mut working = vec![f32::NAN; 3 * plane as usize];
     adam_catch_up::twin(&catch_up, &all, &rates, &updated, h, m, v, &mut working);
     assert!(updated.iter().any(|&step| step < steps), "every row had a gradient in the last step");
