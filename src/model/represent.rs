@@ -93,8 +93,8 @@ impl Model {
         }
     }
 
-    /// Scores (max_k phi_k . h, and what the [`Prior`] adds) of each sequence's own candidates, `[sequences, candidates / sequences]`, and the
-    /// intention k that gave it.
+    /// Scores (max_k phi_k . h, and what the [`Prior`] adds) of each sequence's own candidates,
+    /// `[sequences, candidates / sequences]`, and the intention k that gave it.
     ///
     /// # Errors
     /// Where there are too many sequences, or the device fails.
@@ -141,8 +141,8 @@ impl Model {
     }
 
     /// As [`represented`](Model::represented), and scores of the whole catalogue, a range of items at a time: a row for each
-    /// sequence (max_k phi_k . h, and what the [`Prior`] adds), or, where `apart`, for each intention of each sequence (phi_k . h,
-    /// and the same; the intentions that are given along are then zeros).
+    /// sequence (max_k phi_k . h, and what the [`Prior`] adds), or, where `apart`, for each intention of each sequence
+    /// (phi_k . h, and the same; the intentions that are given along are then zeros).
     ///
     /// # Errors
     /// Where there are too many sequences, or the device fails.
@@ -179,8 +179,9 @@ impl Model {
         Ok(represented)
     }
 
-    /// For each sequence, how many items score (with what the [`Prior`] adds) at least as high as `truth`, among all but the truth itself and the
-    /// items listed for the sequence in `excluded` (ascending within a sequence). Scores that are not numbers count.
+    /// For each sequence, how many items score (with what the [`Prior`] adds) at least as high as `truth`, among all but the
+    /// truth itself and the items listed for the sequence in `excluded` (ascending within a sequence). Scores that are not
+    /// numbers count.
     ///
     /// # Errors
     /// Where there are too many sequences, or the device fails.
