@@ -55,6 +55,11 @@ impl Model {
         self.write_bias(self.prior)
     }
 
+    /// How often each item occurs in training, `[items]`; empty where nobody said.
+    pub fn occurrences(&self) -> &[u32] {
+        &self.occurrences
+    }
+
     /// Says what scores take from items' occurrences from now on; nothing before it is called.
     ///
     /// # Errors

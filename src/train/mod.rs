@@ -100,8 +100,6 @@ struct Trainer<'a> {
     observer: &'a mut dyn Observer,
     model: Model,
     record: DataRecord,
-    /// How often each item occurs in what this phase trains on.
-    occurrences: Vec<u32>,
     validation: [Evaluator; 2],
     progress: Progress,
     /// Batches of an epoch in this phase, and the thread that packs them.
@@ -142,8 +140,7 @@ impl<'a> Trainer<'a> {
             }
         };
         let sampler = sampler(settings, data, &progress)?;
-        let occurrences = sampler.split().occurrences();
-        model.set_occurrences(occurrences.clone())?;
+        model.set_occurrences(sampler.split().occurrences())?;
         let start = Start {
             data: data.name.clone(),
             counts: record.counts,
@@ -168,7 +165,6 @@ impl<'a> Trainer<'a> {
             observer,
             model,
             record,
-            occurrences,
             validation,
             losses_read: progress.step,
             progress,
@@ -415,8 +411,7 @@ impl<'a> Trainer<'a> {
         let steps = (best.step * sampler.batches() + self.batches / 2) / self.batches;
         progress.phase = Phase::Refit { steps };
         self.batches = sampler.batches();
-        self.occurrences = sampler.split().occurrences();
-        self.model.set_occurrences(self.occurrences.clone())?;
+        self.model.set_occurrences(sampler.split().occurrences())?;
         self.prefetch = prefetch(self.settings, sampler)?;
         self.progress = progress;
         self.losses_read = 0;
@@ -437,7 +432,7 @@ impl<'a> Trainer<'a> {
             settings: self.settings.clone(),
             data: self.record.clone(),
             items: self.data.split.interactions().items.clone(),
-            occurrences: Some(self.occurrences.clone()),
+            occurrences: Some(self.model.occurrences().to_vec()),
             epoch: self.progress.epoch(),
             step: self.progress.step,
             refit,
