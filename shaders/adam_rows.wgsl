@@ -1,5 +1,5 @@
-// Adam (see adam.wgsl) on the item rows that a step used: from `working`, where they are up to date, with the compact
-// gradient of just those, back to the table and its moments.
+// Item rows and their moments from `working`, where they are up to date, back to where they lie: with Adam's update (see
+// adam.wgsl) by the compact gradient of the rows that a step used, or, where `update` is 0, as they are.
 //
 // `main`: one invocation a word. `serial`: one invocation sixteen elements of a row.
 // Parameters: kernels::adam_rows::Params.
@@ -11,6 +11,7 @@ struct Params {
     base: u32,
     plane: u32,
     step: u32,
+    update: u32,
     rate: f32,
     correction: f32,
     packed: u32,
@@ -78,10 +79,15 @@ fn main(
         // A word may hold one number more than the row has.
         if d < params.dim {
             let used = row * params.dim + d;
-            let g = gradient[used];
-            m[i] = BETA1 * working[params.plane + used] + (1.0 - BETA1) * g;
-            v[i] = BETA2 * working[2u * params.plane + used] + (1.0 - BETA2) * g * g;
-            h[i] = working[used] - params.rate * m[i] / (sqrt(v[i]) * params.correction + EPSILON);
+            h[i] = working[used];
+            m[i] = working[params.plane + used];
+            v[i] = working[2u * params.plane + used];
+            if params.update == 1u {
+                let g = gradient[used];
+                m[i] = BETA1 * m[i] + (1.0 - BETA1) * g;
+                v[i] = BETA2 * v[i] + (1.0 - BETA2) * g * g;
+                h[i] -= params.rate * m[i] / (sqrt(v[i]) * params.correction + EPSILON);
+            }
         }
     }
     let e = (items[row] - params.base) * words + first;
@@ -123,10 +129,15 @@ fn serial(
         var v: array<vec4<f32>, 2>;
         for (var i = 0u; i < own; i++) {
             let used = row * vectors + c + i;
-            let g = gradient4[used];
-            m[i] = BETA1 * working4[params.plane / 4u + used] + (1.0 - BETA1) * g;
-            v[i] = BETA2 * working4[params.plane / 2u + used] + (1.0 - BETA2) * g * g;
-            h[i] = working4[used] - params.rate * m[i] / (sqrt(v[i]) * params.correction + EPSILON);
+            h[i] = working4[used];
+            m[i] = working4[params.plane / 4u + used];
+            v[i] = working4[params.plane / 2u + used];
+            if params.update == 1u {
+                let g = gradient4[used];
+                m[i] = BETA1 * m[i] + (1.0 - BETA1) * g;
+                v[i] = BETA2 * v[i] + (1.0 - BETA2) * g * g;
+                h[i] -= params.rate * m[i] / (sqrt(v[i]) * params.correction + EPSILON);
+            }
         }
         let e = (item * vectors + c) / own;
         if packed {

@@ -279,6 +279,7 @@ fn a_call_for_nothing_may_have_empty_regions() {
             base: 0,
             plane: 0,
             step: 1,
+            update: 1,
             rate: 0.1,
             correction: 1.0,
             packed: 0,

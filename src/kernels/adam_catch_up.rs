@@ -56,7 +56,7 @@ fn nodes([total, first, second, third]: [f64; 4]) -> [(f64, f64); 2] {
 
 kernel! {
     /// `main`: one invocation a word. `serial`: one invocation sixteen elements of a row. The table stays as it is
-    /// until `adam_rows` or `store_rows`.
+    /// until `adam_rows`.
     "adam_catch_up"
     params {
         /// The first of `items` that the call is for, and how many.

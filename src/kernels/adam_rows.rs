@@ -1,4 +1,5 @@
-//! Adam on the item rows that a step used: from where `adam_catch_up` put them, back to where they lie.
+//! Item rows from where `adam_catch_up` put them back to where they lie: with Adam's update, those that a step used; or as
+//! they are, to have them up to date.
 
 use multiversion::multiversion;
 
@@ -18,8 +19,10 @@ kernel! {
         base: u32,
         /// Elements from one part of `working` to the next.
         plane: u32,
-        /// The step t that is taken, from 1.
+        /// The step t that is taken, from 1, or that the rows are up to date with.
         step: u32,
+        /// 1 where Adam's update is made; else `gradient`, `rate` and `correction` stand for nothing.
+        update: u32,
         /// lr / (1 - beta1^t)
         rate: f32,
         /// 1 / sqrt(1 - beta2^t)
@@ -45,7 +48,7 @@ kernel! {
         /// The last step each row was updated for, `[items of the chunk]`
         updated: write u32,
     }
-    work |_s| [12.0 * rows * dim, rows * ((7.0 - 1.5 * packed) * dim + 2.0)]
+    work |_s| [12.0 * update * rows * dim, rows * ((6.0 + update - 1.5 * packed) * dim + 2.0)]
     groups |p| fold((p.rows * words(p.packed, p.dim as usize) as u32).div_ceil(256));
     serial |p| {
         let whole = p.dim.is_multiple_of(4 << p.packed) && p.plane.is_multiple_of(4);
@@ -70,7 +73,6 @@ pub fn twin<R: Real, S: Stored<R>>(
     for &item in items {
         updated[(item - p.base) as usize] = p.step;
     }
-    let gradient = &gradient[p.first as usize * dim..];
     let working = Working::new(working, p.plane as usize, p.first as usize, dim);
     let mut rows = rows_of(items, p.base, words, table, first_moment, second_moment);
     parallel::chunks(&mut rows, 1, parallel::ROWS, |first, rows| {
@@ -78,19 +80,25 @@ pub fn twin<R: Real, S: Stored<R>>(
         let (h, moments) = new.split_at_mut(dim);
         let (m, v) = moments.split_at_mut(dim);
         for (i, row) in rows.iter_mut().enumerate() {
+            let chance = (p.packed, p.key, items[first + i]);
             let from = working.row(first + i);
+            if p.update == 0 {
+                store_row(row, from, chance);
+                continue;
+            }
             h.copy_from_slice(from.0);
             m.copy_from_slice(from.1);
             v.copy_from_slice(from.2);
-            update_all((h, m, v), &gradient[(first + i) * dim..][..dim], R::of(p.rate), R::of(p.correction));
-            store_row(row, (h, m, v), (p.packed, p.key, items[first + i]));
+            let gradient = &gradient[(p.first as usize + first + i) * dim..][..dim];
+            update_all((h, m, v), gradient, R::of(p.rate), R::of(p.correction));
+            store_row(row, (h, m, v), chance);
         }
     });
 }
 
 /// Writes an item's row of the table and of both moments.
 #[multiversion(targets = "simd")]
-pub fn store_row<R: Real, S: Stored<R>>(
+fn store_row<R: Real, S: Stored<R>>(
     (h, m, v): &mut Row<S>,
     from: (&[R], &[R], &[R]),
     (packed, key, item): (u32, u32, u32),
@@ -105,7 +113,7 @@ pub fn store_row<R: Real, S: Stored<R>>(
 
 /// The rows of a table and its moments that a step works on, one after the other.
 #[derive(Clone, Copy)]
-pub struct Working<'a, R> {
+struct Working<'a, R> {
     table: &'a [R],
     first_moment: &'a [R],
     second_moment: &'a [R],
@@ -114,23 +122,23 @@ pub struct Working<'a, R> {
 
 impl<'a, R> Working<'a, R> {
     /// The rows from `first` on; the three parts are `plane` apart.
-    pub fn new(working: &'a [R], plane: usize, first: usize, dim: usize) -> Self {
+    fn new(working: &'a [R], plane: usize, first: usize, dim: usize) -> Self {
         let part = |i: usize| &working[i * plane + first * dim..];
         Working { table: part(0), first_moment: part(1), second_moment: part(2), dim }
     }
 
     /// A row of each.
-    pub fn row(&self, row: usize) -> (&'a [R], &'a [R], &'a [R]) {
+    fn row(&self, row: usize) -> (&'a [R], &'a [R], &'a [R]) {
         let of = |part: &'a [R]| &part[row * self.dim..][..self.dim];
         (of(self.table), of(self.first_moment), of(self.second_moment))
     }
 }
 
 /// A row of a table, and of both its moments.
-pub type Row<'a, S> = (&'a mut [S], &'a mut [S], &'a mut [S]);
+type Row<'a, S> = (&'a mut [S], &'a mut [S], &'a mut [S]);
 
 /// The rows of `items` (ascending, `base` is the table's first), of so many words, in a table and its moments.
-pub fn rows_of<'a, S>(
+fn rows_of<'a, S>(
     items: &[u32],
     base: u32,
     words: usize,

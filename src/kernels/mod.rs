@@ -182,5 +182,4 @@ pub mod prototype_backward;
 pub mod prototype_softmax;
 pub mod prototype_softmax_backward;
 pub mod select_confident;
-pub mod store_rows;
 pub mod sum_slices;

@@ -39,7 +39,6 @@ kernels!(
     prototype_softmax,
     prototype_softmax_backward,
     select_confident,
-    store_rows,
     sum_slices,
 );
 

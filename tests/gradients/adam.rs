@@ -95,6 +95,7 @@ fn adam_rows() {
             base: 0,
             plane: (rows.len() * dim) as u32,
             step: step as u32,
+            update: 1,
             rate,
             correction,
             packed: 0,
@@ -113,17 +114,20 @@ fn adam_rows() {
     }
     let every: Vec<u32> = (0..items as u32).collect();
     let working = catch_up(&every, dim, steps as u32, &all_rates, (&table, &m, &v, &updated));
-    let params = store_rows::Params {
+    let params = adam_rows::Params {
         first: 0,
         rows: items as u32,
         dim: dim as u32,
         base: 0,
         plane: (items * dim) as u32,
         step: steps as u32,
+        update: 0,
+        rate: f32::NAN,
+        correction: f32::NAN,
         packed: 0,
         key: 0,
     };
-    store_rows::twin(&params, &every, &working, &mut table, &mut m, &mut v, &mut updated);
+    adam_rows::twin(&params, &every, &[], &working, &mut table, &mut m, &mut v, &mut updated);
     assert_eq!(updated, vec![steps as u32; items]);
     for (i, dense) in dense.iter().enumerate() {
         assert!((table[i] - dense.parameter).abs() <= ADAM_TOLERANCE, "element {i}: {}, dense {dense:?}", table[i]);

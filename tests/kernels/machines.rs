@@ -170,7 +170,6 @@ folded!(
     position_backward,
     prototype_softmax,
     prototype_softmax_backward,
-    store_rows,
     sum_slices,
 );
 

@@ -185,8 +185,19 @@ fn adam_agrees_with_pytorch() {
         let catch_up = adam_catch_up::Params { first: 0, rows, dim, base: 0, plane, step: step - 1, steps, packed: 0 };
         let mut working = vec![f32::NAN; 3 * compact.len()];
         adam_catch_up::twin(&catch_up, &touched, &rates, &updated, h, m, v, &mut working);
-        let params =
-            adam_rows::Params { first: 0, rows, dim, base: 0, plane, step, rate, correction, packed: 0, key: 0 };
+        let params = adam_rows::Params {
+            first: 0,
+            rows,
+            dim,
+            base: 0,
+            plane,
+            step,
+            update: 1,
+            rate,
+            correction,
+            packed: 0,
+            key: 0,
+        };
         adam_rows::twin(&params, &touched, &compact, &working, h, m, v, &mut updated);
     }
     let all: Vec<u32> = (0..rows as u32).collect();

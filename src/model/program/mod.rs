@@ -254,23 +254,33 @@ impl Program<'_> {
 
     /// Puts the item rows in use back to where they lie, and notes that they are up to date with `step`.
     pub fn store(&mut self, step: u64) {
+        self.put_back(step, None);
+    }
+
+    /// As [`store`](Program::store), with Adam's update of that step by this rate and correction where they are given.
+    fn put_back(&mut self, step: u64, update: Option<(f32, f32)>) {
         let b = self.buffers;
+        let (rate, correction) = update.unwrap_or_default();
         for ChunkRows { chunk, first, rows } in self.rows {
             let chunk = &b.chunks[*chunk];
-            let params = store_rows::Params {
+            let params = adam_rows::Params {
                 first: *first,
                 rows: *rows,
                 dim: self.dim(),
                 base: chunk.first,
                 plane: b.plane() as u32,
                 step: step as u32,
+                update: update.is_some().into(),
+                rate,
+                correction,
                 packed: self.hyper.item_storage.packed(),
                 key: Chance::key(self.hyper.seed, step),
             };
-            self.push(store_rows::call(
+            self.push(adam_rows::call(
                 params,
-                store_rows::Bindings {
+                adam_rows::Bindings {
                     items: b.rows,
+                    gradient: b.item_gradient,
                     working: b.working,
                     table: chunk.table,
                     first_moment: chunk.first_moment,
@@ -313,33 +323,7 @@ impl Program<'_> {
                 second_moment: b.shared_second_moment,
             },
         ));
-        for ChunkRows { chunk, first, rows } in self.rows {
-            let chunk = &b.chunks[*chunk];
-            let params = adam_rows::Params {
-                first: *first,
-                rows: *rows,
-                dim: self.dim(),
-                base: chunk.first,
-                plane: b.plane() as u32,
-                step: step as u32,
-                rate,
-                correction,
-                packed: self.hyper.item_storage.packed(),
-                key: Chance::key(self.hyper.seed, step),
-            };
-            self.push(adam_rows::call(
-                params,
-                adam_rows::Bindings {
-                    items: b.rows,
-                    gradient: b.item_gradient,
-                    working: b.working,
-                    table: chunk.table,
-                    first_moment: chunk.first_moment,
-                    second_moment: chunk.second_moment,
-                    updated: chunk.updated,
-                },
-            ));
-        }
+        self.put_back(step, Some((rate, correction)));
     }
 }
 
