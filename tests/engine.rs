@@ -58,7 +58,8 @@ fn sum(gradient: Region, slices: u32, sum: Region) -> Call {
 
 /// The call that takes the rows `items` of `table`, each as wide as `dim`.
 fn rows(dim: u32, items: Region, table: Region, out: Region) -> Call {
-    gather::call(gather::Params { rows: items.len as u32, dim }, gather::Bindings { items, table, out })
+    let params = gather::Params { first: 0, rows: items.len as u32, dim, base: 0, packed: 0 };
+    gather::call(params, gather::Bindings { items, table, out })
 }
 
 #[test]

@@ -168,6 +168,7 @@ fn copies_in_shaders_are_the_same() {
     let mut masks = BTreeSet::new();
     let mut optimisers = BTreeSet::new();
     let mut roundings = BTreeSet::new();
+    let mut widenings = BTreeSet::new();
     for kernel in KERNELS {
         let drops = kernel.params.iter().any(|(name, _)| *name == "drop_key");
         let mask = part(kernel.source, "fn drop_factor", "\n}\n");
@@ -177,12 +178,17 @@ fn copies_in_shaders_are_the_same() {
         let rounds = kernel.params.iter().any(|(name, _)| *name == "key");
         assert_eq!(rounds, rounding.is_some(), "{}: word belongs where there is a key", kernel.name);
         roundings.extend(rounding);
+        let widening = part(kernel.source, "fn numbers(", "\n}\n");
+        let widens = kernel.has_packed().is_some() && !rounds;
+        assert_eq!(widens, widening.is_some(), "{}: numbers belongs where there is packed without a key", kernel.name);
+        widenings.extend(widening);
         let constant = kernel.source.contains("override packed: bool = false;");
         assert_eq!(kernel.has_packed().is_some(), constant, "{}: packed is a constant too", kernel.name);
         optimisers.extend(part(kernel.source, "const BETA1", "const EPSILON = 1e-8;\n"));
     }
     assert_eq!(masks.len(), 1, "{masks:#?}");
     assert_eq!(roundings.len(), 1, "{roundings:#?}");
+    assert_eq!(widenings.len(), 1, "{widenings:#?}");
     let constants = format!(
         "const BETA1 = {};\nconst BETA2 = {};\nconst EPSILON = {:e};\n",
         adam::BETA1,

@@ -278,7 +278,7 @@ impl Model {
         self.write_sequences(sequences, &rows)?;
         let chunk_rows = self.buffers.chunk_rows(&items);
         let mut program = self.begin(counts, &chunk_rows, None);
-        program.catch_up(self.step);
+        program.bring();
         program.encode();
         more(&mut program);
         Ok(program.calls)
@@ -313,7 +313,7 @@ impl Model {
         self.engine.write(self.buffers.rows, items)?;
         let chunk_rows = self.buffers.chunk_rows(items);
         let mut program = self.begin(Counts { rows: items.len(), ..Counts::default() }, &chunk_rows, None);
-        program.catch_up(self.step);
+        program.bring();
         Ok(program.calls)
     }
 

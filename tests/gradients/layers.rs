@@ -145,7 +145,7 @@ fn embed() {
             let mut x = poison(tokens * dim);
             embed::twin(&params, &item_of, &position_of, table, position_table, &mut x);
             let mut target = poison(candidates * dim);
-            let gathered = gather::Params { rows: candidates as u32, dim: dim as u32 };
+            let gathered = gather::Params { first: 0, rows: candidates as u32, dim: dim as u32, base: 0, packed: 0 };
             gather::twin(&gathered, &target_of, table, &mut target);
             let in_use = rows.iter().flat_map(|&i| &table[i as usize * dim..][..dim]);
             dot(&x, &weights) + dot(&target, &dcandidates) + f64::from(l2) * in_use.map(|h| h * h).sum::<f64>()

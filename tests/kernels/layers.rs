@@ -1,6 +1,7 @@
 //! Embedding, layer norm and linear layers.
 
 use prismrec::kernels::dropout::Dropout;
+use prismrec::kernels::storage::ItemStorage;
 use prismrec::kernels::*;
 
 use crate::case::{Case, EXACT, Output, Tolerance, sum_of};
@@ -102,13 +103,27 @@ fn position_backward() {
 #[test]
 fn gather() {
     let mut random = Random::new();
-    for (rows, dim) in GRIDS {
-        let items = 11;
-        Case::new(&gather::KERNEL, gather::Params { rows: rows as u32, dim: dim as u32 })
-            .whole(&random.indices(rows, items))
-            .reals(&random.reals(items * dim))
-            .writes(Output::new(&[("row", rows), ("d", dim)], EXACT))
-            .check(&mut random);
+    for (rows, dim) in GRIDS.into_iter().chain([(3, 36), (70, 24), (2100, 8)]) {
+        for storage in [ItemStorage::F32, ItemStorage::Bf16] {
+            let (items, base, first, behind) = (11, random.one_of(&[0, 1000]), random.one_of(&[0, 5]), random.below(3));
+            let params = gather::Params {
+                first: first as u32,
+                rows: rows as u32,
+                dim: dim as u32,
+                base,
+                packed: storage.packed(),
+            };
+            // Rows before and behind are of other tables, which the call must leave alone.
+            let own = random.indices(rows, items).into_iter().map(|item| base + item);
+            let others = |n| std::iter::repeat_n(2_000_000_000, n);
+            let all: Vec<u32> = others(first).chain(own).chain(others(behind)).collect();
+            let output = Output::new(&[("row", all.len()), ("d", dim)], EXACT).rows(first..first + rows, dim);
+            Case::new(&gather::KERNEL, params)
+                .whole(&all)
+                .item_rows(storage, &random.reals(items * dim), dim)
+                .writes(output)
+                .check(&mut random);
+        }
     }
 }
 

@@ -138,7 +138,7 @@ impl Program<'_> {
         let (b, dim, scale, rows) = (self.buffers, self.dim(), self.loss_scale(), self.input_rows());
         let (intentions, examples) = (self.intentions(), self.counts.inputs as u32);
         let (targets, labels, first_query) = (self.counts.candidates as u32, self.label_rows(), self.first_query());
-        let params = gather::Params { rows: targets, dim };
+        let params = gather::Params { first: 0, rows: targets, dim, base: 0, packed: 0 };
         self.push(gather::call(
             params,
             gather::Bindings { items: b.target_rows, table: b.working_table, out: b.target },

@@ -252,6 +252,23 @@ impl Program<'_> {
         }
     }
 
+    /// Takes the item rows in use to where evaluation reads them. They are up to date, and their moments stay where they are.
+    pub fn bring(&mut self) {
+        let b = self.buffers;
+        for ChunkRows { chunk, first, rows } in self.rows {
+            let chunk = &b.chunks[*chunk];
+            let params = gather::Params {
+                first: *first,
+                rows: *rows,
+                dim: self.dim(),
+                base: chunk.first,
+                packed: self.hyper.item_storage.packed(),
+            };
+            let bindings = gather::Bindings { items: b.rows, table: chunk.table, out: b.working_table };
+            self.push(gather::call(params, bindings));
+        }
+    }
+
     /// Puts the item rows in use back to where they lie, and notes that they are up to date with `step`.
     pub fn store(&mut self, step: u64) {
         self.put_back(step, None);
