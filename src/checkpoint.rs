@@ -134,10 +134,18 @@ impl Checkpoint {
     pub fn model(&self, engine: Box<dyn Engine>, hyper: Hyper) -> Result<Model> {
         let mut model = Model::new(engine, self.settings.shape(self.items.len()), hyper)?;
         self.give_to(&mut model)?;
-        if let Some(occurrences) = &self.occurrences {
-            model.set_occurrences(occurrences.clone())?;
+        let prior = self.settings.prior();
+        match &self.occurrences {
+            Some(occurrences) => model.set_occurrences(occurrences.clone())?,
+            None if prior.is_nothing() => {}
+            None => {
+                return Err(Error::Data(
+                    "scores are to go by how often items occur in training, and the checkpoint is from before that was kept"
+                        .into(),
+                ));
+            }
         }
-        model.set_prior(self.settings.prior())?;
+        model.set_prior(prior)?;
         Ok(model)
     }
 

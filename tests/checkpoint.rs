@@ -6,6 +6,7 @@ use std::path::Path;
 use prismrec::checkpoint::{Checkpoint, DataRecord, Resume};
 use prismrec::data::read::Counts;
 use prismrec::data::sample::SamplerState;
+use prismrec::engine::{self, EngineChoice};
 use prismrec::error::Error;
 use prismrec::kernels::storage::ItemStorage;
 use prismrec::model::{AdamState, ITEM_TABLE, Tensors, initial_parameters};
@@ -78,6 +79,20 @@ fn what_is_written_is_read() {
     }
     let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["a.safetensors"], "something was left beside it");
+}
+
+#[test]
+fn a_checkpoint_without_occurrences_gives_a_model_whose_scores_do_not_go_by_them() {
+    let model = |popularity, occurrences: Option<Vec<u32>>| {
+        let settings = Settings { popularity, engine: EngineChoice::Cpu, ..checkpoint().settings };
+        let written = Checkpoint { settings, occurrences, ..checkpoint() };
+        let engine = engine::open(&written.settings.engine_request().unwrap()).unwrap();
+        written.model(engine, written.settings.hyper()).map(|_| ())
+    };
+    model(0.0, None).unwrap();
+    model(0.5, Some(vec![3, 0, 1, 4, 2])).unwrap();
+    let reason = model(0.5, None).unwrap_err().to_string();
+    assert!(reason.ends_with("the checkpoint is from before that was kept"), "{reason}");
 }
 
 /// As PyTorch sees it: tensors of the published names, nothing else.

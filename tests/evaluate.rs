@@ -150,7 +150,8 @@ fn a_prior_is_added_to_scores() {
         let lists = |evaluator: &Evaluator, model: &mut Model| evaluator.lists(model, 3, &mut |_| true).unwrap();
         assert_eq!(lists(&adding, &mut model), lists(&plain, &mut expected));
         let unknown = adding.ranks(&mut fixed_scores(&scores), &mut |_| true);
-        assert!(matches!(unknown, Err(Error::Data(_))), "{unknown:?}");
+        let Err(Error::Data(reason)) = unknown else { panic!("{unknown:?}") };
+        assert!(reason.ends_with("occur in training, which the model was not told"), "{reason}");
     }
     assert!(model.set_occurrences(vec![1; 5]).is_err(), "occurrences of too few items");
 }

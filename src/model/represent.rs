@@ -69,9 +69,8 @@ impl Model {
             return Ok(());
         }
         if self.occurrences.is_empty() {
-            return Err(Error::Data(
-                "scores are to go by how often items occur in training, and the checkpoint is from before that was kept".into(),
-            ));
+            let reason = "scores are to go by how often items occur in training, which the model was not told";
+            return Err(Error::Data(reason.into()));
         }
         self.write_bias(prior)
     }
