@@ -119,13 +119,10 @@ fn plain(url: &str, content: &[u8]) -> String {
     format!("url = \"{url}\"\nfile = \"toy.txt\"\nsize = {}\ngit-blob = \"{}\"\n", content.len(), git_blob(content))
 }
 
-/// What is in the folder of downloads, without locks.
+/// What is in the folder of downloads.
 fn inside(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !name.ends_with(".lock"))
-        .collect();
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -233,6 +230,8 @@ fn a_server_that_lies_about_the_length_is_refused() {
         let folder = folder(&plain(&url, &content));
         refused(folder.path(), &["download", "toy"], &what);
         assert!(!folder.path().join("data/toy.txt").exists(), "{what}");
+        let left = if sent < n { vec![".toy.txt.part"] } else { Vec::new() };
+        assert_eq!(inside(&folder.path().join("data")), left, "{what}");
     }
     // Where the recipe does not know the size, either.
     let body = content.clone();
@@ -256,10 +255,16 @@ fn other_bytes_and_other_answers_are_refused() {
     let (url, _) = serve(|_, _| answer("404 Not Found", "", Some(4), b"gone"));
     let folder = self::folder(&plain(&url, &content));
     refused(folder.path(), &["download", "toy"], "the server answers 404");
+    assert_eq!(inside(&folder.path().join("data")), Vec::<String>::new());
     // Nobody listens there any more.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let folder = self::folder(&plain(&format!("http://127.0.0.1:{port}/"), &content));
     refused(folder.path(), &["download", "toy"], "cannot be fetched");
+    assert_eq!(inside(&folder.path().join("data")), Vec::<String>::new());
+    // What came earlier is kept.
+    fs::write(folder.path().join("data/.toy.txt.part"), &content[..7]).unwrap();
+    refused(folder.path(), &["download", "toy"], "the same command goes on");
+    assert_eq!(inside(&folder.path().join("data")), [".toy.txt.part"]);
 }
 
 #[test]

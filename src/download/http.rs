@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, StatusCode};
@@ -28,8 +28,21 @@ enum Ended {
 /// Gets the source's file into `part`, which may hold its beginning. Says whether it did.
 ///
 /// # Errors
-/// [`Error::Download`] where the server refuses, has a file of another size, or breaks off without giving any more.
+/// [`Error::Download`] where the server refuses, has a file of another size, or breaks off without giving any more. Where
+/// nothing came, no file is left.
 pub(super) fn get(source: &Source, part: &Path, tell: &mut dyn FnMut(News<'_>)) -> Result<bool> {
+    let validator = part.with_extension("validator");
+    let got = get_into(source, part, &validator, tell);
+    if got.is_err() && fs::metadata(part).is_ok_and(|part| part.len() == 0) {
+        for file in [part, &validator] {
+            // What matters is why nothing came.
+            let _ = fs::remove_file(file);
+        }
+    }
+    got
+}
+
+fn get_into(source: &Source, part: &Path, validator: &Path, tell: &mut dyn FnMut(News<'_>)) -> Result<bool> {
     let io = || Error::file("write", part);
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(part).map_err(io())?;
     let mut length = file.metadata().map_err(io())?.len();
@@ -41,7 +54,7 @@ pub(super) fn get(source: &Source, part: &Path, tell: &mut dyn FnMut(News<'_>)) 
         .timeout_per_read(Some(SILENCE))
         .user_agent(concat!("prismrec/", env!("CARGO_PKG_VERSION")))
         .build();
-    let download = Download { agent: config.into(), source, validator: part.with_extension("validator") };
+    let download = Download { agent: config.into(), source, validator };
     for _ in 0..REQUESTS {
         match download.request(&mut file, length, tell).map_err(|e| match e {
             Wrong::File(e) => io()(e),
@@ -49,8 +62,8 @@ pub(super) fn get(source: &Source, part: &Path, tell: &mut dyn FnMut(News<'_>)) 
         })? {
             Ended::Whole => {
                 file.sync_all().map_err(io())?;
-                if download.validator.exists() {
-                    fs::remove_file(&download.validator).map_err(Error::file("remove", &download.validator))?;
+                if validator.exists() {
+                    fs::remove_file(validator).map_err(Error::file("remove", validator))?;
                 }
                 return Ok(gone_on);
             }
@@ -95,7 +108,7 @@ struct Download<'a> {
     agent: ureq::Agent,
     source: &'a Source,
     /// Holds what tells the server's file from another under the same name: its ETag or its date.
-    validator: PathBuf,
+    validator: &'a Path,
 }
 
 impl Download<'_> {
@@ -110,7 +123,7 @@ impl Download<'_> {
         let mut request = self.agent.get(url).header("accept-encoding", "identity");
         if from > 0 {
             request = request.header("range", format!("bytes={from}-"));
-            if let Ok(validator) = fs::read_to_string(&self.validator) {
+            if let Ok(validator) = fs::read_to_string(self.validator) {
                 request = request.header("if-range", validator);
             }
         }
@@ -141,8 +154,8 @@ impl Download<'_> {
             return Err(Wrong::Server(format!("the server has {total} bytes where the recipe says {size}")));
         }
         match validator(&parts.headers) {
-            Some(validator) => fs::write(&self.validator, validator)?,
-            None if self.validator.exists() => fs::remove_file(&self.validator)?,
+            Some(validator) => fs::write(self.validator, validator)?,
+            None if self.validator.exists() => fs::remove_file(self.validator)?,
             None => {}
         }
         let mut at = file.seek(SeekFrom::End(0))?;

@@ -73,12 +73,18 @@ pub fn find(source: &Source, folder: &Path) -> Result<Option<Placed>> {
 ///
 /// # Errors
 /// [`Error::Download`] where the server does not give what the recipe says; what came of a download that broke off is kept
-/// for the next one.
+/// for the next one, and nothing is left where nothing came.
 pub fn fetch(source: &Source, folder: &Path, tell: &mut dyn FnMut(News<'_>)) -> Result<Placed> {
     fs::create_dir_all(folder).map_err(Error::file("make the folder", folder))?;
-    let Some(_claim) = Claim::take(&hidden(source, folder, "lock"))? else {
+    let Some(claim) = Claim::take(&hidden(source, folder, "lock"))? else {
         return Err(Error::Download(format!("{} is being fetched by another process", source.file)));
     };
+    let placed = fetch_alone(source, folder, tell);
+    claim.withdraw();
+    placed
+}
+
+fn fetch_alone(source: &Source, folder: &Path, tell: &mut dyn FnMut(News<'_>)) -> Result<Placed> {
     // Another process may have fetched them just now.
     if let Some(placed) = find(source, folder)? {
         return Ok(placed);

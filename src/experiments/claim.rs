@@ -1,7 +1,9 @@
 //! Claims: who works on what, among processes that share a folder.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::Path;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use same_file::Handle;
 
 use crate::error::{Error, Result};
 
@@ -9,7 +11,8 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct Claim {
     /// Locked as long as it is open.
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Claim {
@@ -18,11 +21,14 @@ impl Claim {
     /// # Errors
     /// [`Error::File`] where the file cannot be made or the file system knows no locks.
     pub fn take(path: &Path) -> Result<Option<Claim>> {
-        let file = open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Claim { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(Error::file("lock", path)(e)),
+        loop {
+            let claim = Claim::of(path)?;
+            match claim.file.try_lock() {
+                Ok(()) if claim.holds()? => return Ok(Some(claim)),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(e)) => return Err(Error::file("lock", path)(e)),
+            }
         }
     }
 
@@ -31,13 +37,58 @@ impl Claim {
     /// # Errors
     /// As [`take`](Claim::take).
     pub fn wait(path: &Path) -> Result<Claim> {
-        let file = open(path)?;
-        file.lock().map_err(Error::file("lock", path))?;
-        Ok(Claim { _file: file })
+        loop {
+            let claim = Claim::of(path)?;
+            claim.file.lock().map_err(Error::file("lock", path))?;
+            if claim.holds()? {
+                return Ok(claim);
+            }
+        }
+    }
+
+    /// Gives the claim up and removes its file, as far as that goes: one that is left does no harm.
+    pub fn withdraw(self) {
+        let _ = fs::remove_file(&self.path);
+    }
+
+    fn of(path: &Path) -> Result<Claim> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        Ok(Claim { file: file.map_err(Error::file("make", path))?, path: path.to_owned() })
+    }
+
+    /// Whether the locked file is still the one of that name: another process may have withdrawn its claim between opening
+    /// and locking, and a lock on a removed file keeps nobody out.
+    fn holds(&self) -> Result<bool> {
+        let failed = || Error::file("lock", &self.path);
+        let own = self.file.try_clone().and_then(Handle::from_file).map_err(failed())?;
+        match Handle::from_path(&self.path) {
+            Ok(named) => Ok(named == own),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(failed()(e)),
+        }
     }
 }
 
-fn open(path: &Path) -> Result<File> {
-    // Not truncated, never removed: a lock is on the file, and another file of that name would be another lock.
-    OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(Error::file("make", path))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_keeps_others_out_until_it_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let claim = Claim::take(&path).unwrap().unwrap();
+        assert!(Claim::take(&path).unwrap().is_none());
+        drop(claim);
+        assert!(path.exists(), "a claim that is dropped leaves its file");
+        Claim::take(&path).unwrap().unwrap().withdraw();
+        assert!(!path.exists());
+        // One that was opened before another claim was withdrawn locks a file that is no more.
+        let late = Claim::of(&path).unwrap();
+        Claim::take(&path).unwrap().unwrap().withdraw();
+        late.file.try_lock().unwrap();
+        assert!(!late.holds().unwrap());
+        let other = Claim::wait(&path).unwrap();
+        assert!(!late.holds().unwrap() && other.holds().unwrap());
+    }
 }
