@@ -150,6 +150,30 @@ fn runs_are_compared() {
 }
 
 #[test]
+fn a_refit_has_curves_of_its_own() {
+    let folder = trained();
+    train(folder.path(), &["--run", "again", "--refit"]);
+    let page = page(folder.path(), &["run", "again"]);
+    loads_nothing(&page);
+    let metrics = fs::read_to_string(folder.path().join("again/metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let epochs: Vec<&Value> = lines.iter().filter(|line| line["event"] == "refit_epoch").collect();
+    let figure = |title: &str| {
+        let from = page.find(&format!("<figcaption>{title}")).unwrap_or_else(|| panic!("no {title}"));
+        &page[from..][..page[from..].find("</figure>").unwrap()]
+    };
+    for title in ["Loss seq2item", "Loss seq2seq", "Loss in all", "Training examples a second"] {
+        let figure = figure(title);
+        assert_eq!(figure.matches("<polyline").count(), 3, "{title}: both runs' and the refit's");
+        assert_eq!(figure.matches("<polyline class=\"line dashed\"").count(), 1, "{title}");
+        assert_eq!(figure.matches("<title>again, refit, epoch ").count(), epochs.len(), "{title}");
+    }
+    assert!(!epochs.is_empty() && page.contains("A dashed line is the refit"));
+    assert_eq!(figure("NDCG@10, sampled").matches("<polyline").count(), 2, "a refit is not validated");
+    assert!(!self::page(folder.path(), &["run"]).contains("A dashed line"));
+}
+
+#[test]
 fn a_page_is_made_of_what_there_is() {
     let folder = trained();
     let path = folder.path();

@@ -14,6 +14,7 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
     /// The x of the point to mark.
     pub marked: Option<f64>,
+    pub dashed: bool,
 }
 
 /// A chart's size in its own units, and the room around its plot: left, right, top, bottom.
@@ -53,7 +54,7 @@ pub fn lines(title: &str, series: &[Series]) -> Markup {
                 text.tick text-anchor="middle" x=((left + SIZE.0 - right) / 2.0) y=(SIZE.1 - 3.0) { "epoch" }
                 @for line in series {
                     g class={ "r" (line.colour) } {
-                        polyline.line points=(path(&line.points)) {}
+                        polyline.line.dashed[line.dashed] points=(path(&line.points)) {}
                         @for &(at, value) in &line.points {
                             @let marked = line.marked == Some(at);
                             @if marked || line.points.len() <= DOTTED {
@@ -178,8 +179,13 @@ mod tests {
 
     #[test]
     fn a_line_goes_from_corner_to_corner() {
-        let series =
-            Series { name: "run".into(), colour: 0, points: vec![(1.0, 0.0), (3.0, 100.0)], marked: Some(3.0) };
+        let series = Series {
+            name: "run".into(),
+            colour: 0,
+            points: vec![(1.0, 0.0), (3.0, 100.0)],
+            marked: Some(3.0),
+            dashed: false,
+        };
         let svg = lines("loss", &[series]).into_string();
         // 52 and 380 - 12 across; 0 at the bottom, 100 of 106 below the top.
         assert!(svg.contains(r#"points="52.0,196.0 368.0,20.5""#), "{svg}");

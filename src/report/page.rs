@@ -139,17 +139,21 @@ fn curves(records: &[&Record]) -> Markup {
         let line = |(n, record): (usize, &&Record)| {
             let points = points(record).into_iter().filter_map(|(at, value)| Some((at, value?))).collect::<Vec<_>>();
             let marked = record.best().filter(|_| mark).map(|best| record.epochs_at(best.step));
-            Series { name: record.name(), colour: colour(n), points, marked }
+            Series { name: record.name(), colour: colour(n), points, marked, dashed: false }
         };
         // A run without a seq2seq loss has zeros there.
         let shown = |line: &Series| line.points.iter().any(|point| point.1 != 0.0);
         records.iter().enumerate().map(line).filter(shown).collect()
     };
     let of_epoch = |value: OfEpoch| {
-        series(
-            &|record| record.epochs.iter().map(|epoch| (record.epochs_at(epoch.step), value(epoch))).collect(),
-            false,
-        )
+        let first =
+            |record: &Record| record.epochs.iter().map(|epoch| (record.epochs_at(epoch.step), value(epoch))).collect();
+        let refit = |record: &Record| {
+            record.refit.iter().map(|epoch| (record.refit_epochs_at(epoch.step), value(epoch))).collect()
+        };
+        let refit = series(&refit, false).into_iter();
+        let refit = refit.map(|line| Series { name: format!("{}, refit", line.name), dashed: true, ..line });
+        series(&first, false).into_iter().chain(refit).collect::<Vec<_>>()
     };
     let validated = |protocol, name: &str| {
         let points = |record: &Record| {
@@ -171,6 +175,9 @@ fn curves(records: &[&Record]) -> Markup {
         }
         p.soft { "A ring marks the epoch that validation picked." }
         h3 { "Training" }
+        @if records.iter().any(|record| !record.refit.is_empty()) {
+            p.soft { "A dashed line is the refit: trained anew, on training and validation items." }
+        }
         div.grid {
             @for (title, value) in LOSSES.into_iter().chain([SPEED]) {
                 @let lines = of_epoch(value);

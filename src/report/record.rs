@@ -22,6 +22,8 @@ pub struct Record {
     pub settings: Settings,
     pub start: Start,
     pub epochs: Vec<Epoch>,
+    /// Those of the refit, where there is one.
+    pub refit: Vec<Epoch>,
     /// Validations at the end of epochs and within them, in order of their steps.
     pub validations: Vec<Validation>,
     pub test: Option<Test>,
@@ -87,6 +89,7 @@ pub struct Recovery {
 enum Line {
     Start(Start),
     Epoch(Epoch),
+    RefitEpoch(Epoch),
     Validation(Validation),
     Test(Test),
     RefitTest(Test),
@@ -131,7 +134,7 @@ impl Record {
         let settings = Settings::read(&folder.join("settings.toml"))?;
         let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
         let mut start = None;
-        let (mut epochs, mut validations) = (Vec::new(), Vec::new());
+        let (mut epochs, mut refit, mut validations) = (Vec::new(), Vec::new(), Vec::new());
         let (mut test, mut refit_test, mut recovery) = (None, None, None);
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
             let wrong = |e| Error::Line {
@@ -147,6 +150,7 @@ impl Record {
                     }
                     epochs.push(line);
                 }
+                Line::RefitEpoch(line) => refit.push(line),
                 Line::Validation(line) => validations.push(line),
                 Line::Test(line) => test = Some(line),
                 Line::RefitTest(line) => refit_test = Some(line),
@@ -157,7 +161,8 @@ impl Record {
         let start = start.filter(|_| !epochs.is_empty()).ok_or_else(|| {
             Error::Data(format!("{name}: no epoch is recorded yet; there is something to report after the first one"))
         })?;
-        Ok(Record { folder: folder.to_owned(), settings, start, epochs, validations, test, refit_test, recovery })
+        let folder = folder.to_owned();
+        Ok(Record { folder, settings, start, epochs, refit, validations, test, refit_test, recovery })
     }
 
     /// The run's name in a report: its folder.
@@ -167,8 +172,12 @@ impl Record {
 
     /// A step as epochs, so that runs with batches of different sizes share an axis.
     pub fn epochs_at(&self, step: u64) -> f64 {
-        let per_epoch = self.epochs.first().map_or(1, |first| first.step.max(1));
-        step as f64 / per_epoch as f64
+        epochs_at(&self.epochs, step)
+    }
+
+    /// A step of the refit as epochs of it: it has more examples.
+    pub fn refit_epochs_at(&self, step: u64) -> f64 {
+        epochs_at(&self.refit, step)
     }
 
     /// The validation that chooses the epoch: the first of those with the best NDCG@10.
@@ -195,4 +204,9 @@ impl Record {
     pub fn peak_memory(&self) -> Option<u64> {
         self.epochs.iter().filter_map(|epoch| epoch.peak_memory_bytes).max()
     }
+}
+
+fn epochs_at(epochs: &[Epoch], step: u64) -> f64 {
+    let per_epoch = epochs.first().map_or(1, |first| first.step.max(1));
+    step as f64 / per_epoch as f64
 }
