@@ -7,9 +7,11 @@ use std::fs;
 
 use predicates::prelude::*;
 use predicates::str::contains;
+use prismrec::checkpoint::Checkpoint;
 use prismrec::data::batch::PositionFrom;
 use prismrec::data::split::Part;
 use prismrec::data::titles::Titles;
+use prismrec::engine;
 use prismrec::error::Error;
 use prismrec::evaluate::{Evaluator, Items, Options, Protocol, Rank, Resampling, differences, intervals};
 use prismrec::model::{Model, Prior};
@@ -195,4 +197,35 @@ fn the_command_shows_all_of_it() {
     let refused = prismrec(path, &["evaluate", "a", "--against", "c"]).assert().code(1);
     refused.stderr(contains("has other items than the first run").and(contains("panicked").not()));
     prismrec(path, &["evaluate", "a", "--top", "5"]).assert().code(2).stderr(contains("--beyond"));
+}
+
+/// Checkpoints to go on with may have item rows that lack their last updates by momentum: all figures are of rows with them.
+#[test]
+fn a_last_checkpoint_is_evaluated_with_its_item_rows_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let line = |user: usize, click: usize| format!("user{user} item-{}\n", (user * 7 + click * (1 + user % 3)) % 25);
+    let text: String = (0..40).flat_map(|user| (0..10).map(move |click| line(user, click))).collect();
+    fs::write(path.join("data.txt"), text).unwrap();
+    let small = ["train", "data.txt", "--dim", "8", "--length", "8", "--blocks", "1", "--batch", "32", "--epochs", "1"];
+    prismrec(path, &[&small[..], &["--engine", "cpu", "--threads", "1", "--run", "run"]].concat()).assert().success();
+    let figures = |of: &str| {
+        let output = prismrec(path, &["evaluate", of, "--beyond", "--json"]).assert().success();
+        String::from_utf8(output.get_output().stdout.clone()).unwrap()
+    };
+    assert_eq!(figures("run"), figures("run/last.safetensors"), "after one epoch, that is the best one");
+    let mut behind = Checkpoint::load(&path.join("run/last.safetensors")).unwrap();
+    let adam = &mut behind.resume.as_mut().unwrap().adam;
+    adam.updated.fill(adam.step as u32 - 5);
+    let engine = engine::open(&behind.settings.engine_request().unwrap()).unwrap();
+    let parameters = behind.model(engine, behind.settings.hyper()).unwrap().parameters().unwrap();
+    let as_they_lie = Checkpoint { resume: None, ..behind.clone() };
+    let up_to_date = Checkpoint { parameters, ..as_they_lie.clone() };
+    for (name, checkpoint) in [("behind", &behind), ("as_they_lie", &as_they_lie), ("up_to_date", &up_to_date)] {
+        checkpoint.save(&path.join(format!("{name}.safetensors"))).unwrap();
+    }
+    let [behind, as_they_lie, up_to_date] =
+        ["behind", "as_they_lie", "up_to_date"].map(|name| figures(&format!("{name}.safetensors")));
+    assert_eq!(behind, up_to_date);
+    assert_ne!(as_they_lie, up_to_date, "the updates change nothing");
 }
