@@ -159,6 +159,32 @@ fn bad_data_are_refused_by_line() {
 }
 
 #[test]
+fn data_may_be_named_by_a_flag_too() {
+    let folder = folder();
+    let path = folder.path();
+    let lines = fs::read_to_string(path.join("data.txt")).unwrap();
+    let (first, second) = lines.split_at(lines.find("user20 ").unwrap());
+    fs::write(path.join("small.toml"), SMALL).unwrap();
+    fs::write(path.join("first.txt"), first).unwrap();
+    fs::write(path.join("second.txt"), second).unwrap();
+    let forms = [&["first.txt", "second.txt"][..], &["--data", "first.txt", "--data", "second.txt"]];
+    for (number, form) in forms.into_iter().enumerate() {
+        let run = format!("run{number}");
+        let train = ["train", "--config", "small.toml", "--epochs", "1", "--run", &run];
+        prismrec(path, &[&train[..], form].concat()).assert().success().stdout(contains("40 users, 25 items"));
+    }
+    for command in [&["train"][..], &["tune", "--study", "study"], &["reproduce", "figure5"]] {
+        for form in [&["data.txt", "nowhere.txt"][..], &["--data", "nowhere.txt"]] {
+            refused(path, &[command, form].concat(), &["nowhere.txt: cannot"]);
+        }
+        let both = prismrec(path, &[command, &["data.txt", "--data", "data.txt"]].concat()).assert().code(2);
+        both.stderr(contains("'[DATA]' cannot be used with '--data <FILE>'"));
+        let help = prismrec(path, &[&command[..1], &["--help"]].concat()).assert().success();
+        help.stdout(contains("[DATA]").and(contains("--data ").not()));
+    }
+}
+
+#[test]
 fn flags_win_over_the_file_and_the_run_records_both() {
     let folder = trained();
     let path = folder.path();

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{plot, print, show};
+use super::{MoreData, plot, print, show};
 use crate::data::read::write_prepared;
 use crate::data::statistics::Statistics;
 use crate::data::titles::Titles;
 use crate::error::{Error, Result};
-use crate::settings::{Files, Given, Settings};
+use crate::settings::{Given, Settings};
 use crate::train::{Loaded, load};
 
 /// The most popular items that are listed.
@@ -25,9 +25,8 @@ Examples:
 pub(super) struct DataArgs {
     #[command(flatten)]
     given: Given,
-    /// Further files of data, taken with DATA as one
-    #[arg(value_name = "MORE", requires = "data")]
-    more: Vec<String>,
+    #[command(flatten)]
+    more: MoreData,
     /// TOML file of settings, as for training; flags win
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -49,15 +48,12 @@ fn of_data_alone(arg: clap::Arg) -> clap::Arg {
 }
 
 pub(super) fn run(arguments: DataArgs) -> Result<()> {
-    let DataArgs { mut given, more, config, svg, write, json } = arguments;
+    let DataArgs { given, more, config, svg, write, json } = arguments;
     if let Some(name) = given.names().into_iter().find(|name| crate::settings::section(name) != Some("Data")) {
         return Err(Error::Setting(format!("--{name} has nothing to do with data: it is for prismrec train")));
     }
-    if let Some(Files(files)) = &mut given.data {
-        files.extend(more);
-    }
     let file = config.as_deref().map(Given::read).transpose()?.unwrap_or_default();
-    let settings = Settings::new(given, file)?;
+    let settings = Settings::new(more.with(given), file)?;
     if settings.data.is_empty() {
         return Err(Error::Setting("name a file of data: prismrec data FILE".into()));
     }

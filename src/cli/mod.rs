@@ -132,6 +132,27 @@ fn positive(text: &str) -> std::result::Result<usize, String> {
     text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "expected a whole number from 1 on".into())
 }
 
+/// Data beyond the first file.
+#[derive(clap::Args, Clone)]
+struct MoreData {
+    /// Further files of data, taken with DATA as one
+    #[arg(value_name = "MORE", requires = "data")]
+    more: Vec<String>,
+    /// All of the data by a flag, as commands have it that take something else first
+    #[arg(long = "data", id = "data_flag", value_name = "FILE", conflicts_with = "data", hide = true)]
+    flag: Vec<String>,
+}
+
+impl MoreData {
+    /// `given` with these files as well.
+    fn with(&self, given: Given) -> Given {
+        let more = self.more.iter().chain(&self.flag).cloned();
+        let Files(files) = given.data.unwrap_or_default();
+        let data = Files(files.into_iter().chain(more).collect());
+        Given { data: Some(data).filter(|data| !data.is_empty()), ..given }
+    }
+}
+
 /// The data that users' histories are taken from.
 #[derive(clap::Args, Clone)]
 struct HistoryArgs {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::download::with_data;
 use super::terminal::{Terminal, stop_on_interrupt};
-use super::{given_file, print};
+use super::{MoreData, given_file, print};
 use crate::error::{Error, Result};
 use crate::experiments::reproduce::{Experiment, Left, Plan, Told, work};
 use crate::settings::{Given, Settings};
@@ -16,8 +16,8 @@ use crate::train::Dataset;
 #[command(after_help = "\
 Examples:
   prismrec reproduce table2 --recipe beauty                           variants of the losses, three seeds
-  prismrec reproduce all --data beauty.txt --recipe beauty --refit    everything, with refits
-  prismrec reproduce figure5 --data beauty.txt --lambdas 0,0.5,1 --seeds 1 --epochs 5
+  prismrec reproduce all beauty.txt --recipe beauty --refit           everything, with refits
+  prismrec reproduce figure5 beauty.txt --lambdas 0,0.5,1 --seeds 1 --epochs 5
   prismrec reproduce table2 --epochs 2                                on generated data: shows what comes out
 
 Writes table2.md, table2.csv, table2-sampled.svg ... into --out, anew after every run; each run lies in a folder of its own
@@ -26,9 +26,6 @@ machines that share OUT share the runs.")]
 pub(super) struct ReproduceArgs {
     /// What to repeat
     what: What,
-    /// The data, as DATA
-    #[arg(long = "data", id = "data_file", value_name = "FILE", conflicts_with = "data")]
-    data_file: Option<String>,
     /// Settings of datasets/NAME.toml, and its data (see prismrec download) where none are given
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     recipe: Option<String>,
@@ -54,6 +51,8 @@ pub(super) struct ReproduceArgs {
     lambdas: Vec<f64>,
     #[command(flatten)]
     given: Given,
+    #[command(flatten)]
+    more: MoreData,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -65,9 +64,8 @@ enum What {
 }
 
 pub(super) fn run(arguments: ReproduceArgs) -> Result<()> {
-    let ReproduceArgs { what, data_file, recipe, config, out, seeds, noises, lambdas, given } = arguments;
-    let given = Given { data: given.data.clone().or(data_file.map(Into::into)), ..given };
-    let given = with_data(given, recipe.as_deref(), None)?;
+    let ReproduceArgs { what, recipe, config, out, seeds, noises, lambdas, given, more } = arguments;
+    let given = with_data(more.with(given), recipe.as_deref(), None)?;
     let settings = Settings::new(given, given_file(recipe.as_deref(), config.as_deref())?)?;
     let experiments = match what {
         What::Table2 => vec![Experiment::Table2],

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use super::download::with_data;
 use super::terminal::{Terminal, stop_on_interrupt};
-use super::{given_file, print};
+use super::{MoreData, given_file, print};
 use crate::checkpoint::{Checkpoint, Resume};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::profile::Profiler;
 use crate::run::Run;
-use crate::settings::{Files, Given, Settings};
+use crate::settings::{Given, Settings};
 use crate::tensorboard::EventFile;
 use crate::train::{Dataset, Ended, Phase, Ready};
 
@@ -38,9 +38,8 @@ A run's folder holds settings.toml (a file for --config), metrics.jsonl, best.sa
 pub(super) struct TrainArgs {
     #[command(flatten)]
     given: Given,
-    /// Further files of data, taken with DATA as one
-    #[arg(value_name = "MORE", requires = "data")]
-    more: Vec<String>,
+    #[command(flatten)]
+    more: MoreData,
     /// Folder of the run, new or empty [default: runs/DATA-1, runs/DATA-2 ...]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     run: Option<PathBuf>,
@@ -54,7 +53,7 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "resume"])]
     recipe: Option<String>,
     /// A local copy of the recipe's data
-    #[arg(long, value_name = "PATH", requires = "recipe", conflicts_with = "data")]
+    #[arg(long, value_name = "PATH", requires = "recipe", conflicts_with_all = ["data", "data_flag"])]
     file: Option<PathBuf>,
     /// Time the kernels of 50 steps after the first 10, or of what there is after the first: prints a table, and writes a
     /// trace that Perfetto and chrome://tracing open
@@ -66,10 +65,8 @@ pub(super) struct TrainArgs {
 }
 
 pub(super) fn run(arguments: TrainArgs) -> Result<()> {
-    let TrainArgs { mut given, more, run, resume, config, recipe, file, profile, tensorboard } = arguments;
-    if let Some(Files(files)) = &mut given.data {
-        files.extend(more);
-    }
+    let TrainArgs { given, more, run, resume, config, recipe, file, profile, tensorboard } = arguments;
+    let given = more.with(given);
     let profiler = profile.map(Profiler::new).transpose()?;
     match resume {
         Some(folder) => go_on(&given, &folder, profiler, tensorboard),

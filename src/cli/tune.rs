@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::download::with_data;
 use super::terminal::{Terminal, stop_on_interrupt};
-use super::{given_file, print, show};
+use super::{MoreData, given_file, print, show};
 use crate::error::{Error, Result};
 use crate::experiments::tune::{Definition, Left, Space, Status, Study, Told, TrialResult, work};
 use crate::settings::{Given, Settings};
@@ -64,9 +64,12 @@ pub(super) struct TuneArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     given: Given,
+    #[command(flatten)]
+    more: MoreData,
 }
 
-pub(super) fn run(arguments: TuneArgs) -> Result<()> {
+pub(super) fn run(mut arguments: TuneArgs) -> Result<()> {
+    arguments.given = arguments.more.with(arguments.given);
     let (study, here) = open(&arguments)?;
     let TuneArgs { study: folder, trials, keep_checkpoints, .. } = arguments;
     // What computes nothing at all here is no fault of the trials.
