@@ -26,8 +26,10 @@ struct Params {
 @group(0) @binding(3) var<storage, read> residual4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y4: array<vec4<f32>>;
 @group(0) @binding(5) var<uniform> weight_uniform: array<vec4<f32>, 4096>; // the first of `weight`
+@group(0) @binding(6) var<uniform> x_uniform: array<vec4<f32>, 4096>; // the first of `x`
 
-override from_uniform: bool = false; // whether W is all there
+override weight_from_uniform: bool = false; // whether W is all there
+override x_from_uniform: bool = false; // whether x is
 
 const TILE = 64u;
 const SLAB = 16u;
@@ -133,11 +135,18 @@ fn x_rows(row: u32, quad: u32) -> mat4x4<f32> {
     let last = params.rows - 1u;
     let width = params.inner / 4u;
     return mat4x4<f32>(
-        x4[min(row, last) * width + quad],
-        x4[min(row + 1u, last) * width + quad],
-        x4[min(row + 2u, last) * width + quad],
-        x4[min(row + 3u, last) * width + quad],
+        x_vector(min(row, last) * width + quad),
+        x_vector(min(row + 1u, last) * width + quad),
+        x_vector(min(row + 2u, last) * width + quad),
+        x_vector(min(row + 3u, last) * width + quad),
     );
+}
+
+fn x_vector(at: u32) -> vec4<f32> {
+    if x_from_uniform {
+        return x_uniform[at];
+    }
+    return x4[at];
 }
 
 // A vector of each of four rows of W, which are columns of y.
@@ -150,7 +159,7 @@ fn weight_rows(column: u32, quad: u32) -> mat4x4<f32> {
 }
 
 fn weight_vector(at: u32) -> vec4<f32> {
-    if from_uniform {
+    if weight_from_uniform {
         return weight_uniform[at];
     }
     return weight4[at];

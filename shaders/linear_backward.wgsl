@@ -8,8 +8,8 @@
 //
 // main: a group computes a tile of 64 x 64 of dW in one slice, or, in the groups after those, of dx, from slabs of 16 k
 // held in group memory; invocation (i, j) of 8 x 8 computes rows 8 i .. + 7 and columns 8 j .. + 7 of the tile.
-// serial: an invocation computes 8 rows and 32 columns of dx or 32 rows and 16 columns of dW in one slice alone; inner
-// and outer are multiples of 4.
+// serial: an invocation computes 8 rows and 32 columns of dx, or 8 rows and 16 columns of dW in one slice, alone; inner
+// and outer are multiples of 4, stride of 64.
 // Parameters: kernels::linear_backward::Params.
 
 struct Params {
@@ -24,6 +24,7 @@ struct Params {
     drop_below: u32,
     drop_scale: f32,
     drop_key: u32,
+    accumulate_gradient: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -36,9 +37,14 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> x4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> dx4: array<vec4<f32>>;
-@group(0) @binding(6) var<uniform> weight_uniform: array<vec4<f32>, 4096>; // the first of `weight`
+@group(0) @binding(5) var<storage, read_write> gradient4: array<vec4<f32>>;
+@group(0) @binding(6) var<uniform> dy_uniform: array<vec4<f32>, 4096>; // the first of `dy`
+@group(0) @binding(7) var<uniform> weight_uniform: array<vec4<f32>, 4096>; // the first of `weight`
+@group(0) @binding(8) var<uniform> x_uniform: array<vec4<f32>, 4096>; // the first of `x`
 
-override from_uniform: bool = false; // whether W is all there
+override dy_from_uniform: bool = false; // whether dy is all there
+override weight_from_uniform: bool = false; // whether W is all there
+override x_from_uniform: bool = false; // whether x is
 
 const TILE = 64u;
 const SLAB = 16u;
@@ -151,7 +157,7 @@ fn main(
                 let element = row * params.inner + column;
                 var value = sums[2u * r + c / 4u][c % 4u];
                 if is_weight {
-                    gradient[base + element] = value;
+                    write_gradient(base + element, value);
                 } else {
                     if params.gate == 1u {
                         value = select(0.0, value * params.gate_scale, x[element] > 0.0);
@@ -165,19 +171,34 @@ fn main(
         }
     }
     if is_weight && first_column == 0u && first_row + invocation < params.outer {
-        gradient[base + params.outer * params.inner + first_row + invocation] = bias;
+        write_gradient(base + params.outer * params.inner + first_row + invocation, bias);
+    }
+}
+
+fn write_gradient(at: u32, value: f32) {
+    if params.accumulate_gradient == 1u {
+        gradient[at] += value;
+    } else {
+        gradient[at] = value;
     }
 }
 
 // Four elements of a row of dy, through the mask.
 fn dy_quad(row: u32, column: u32) -> vec4<f32> {
     let element = row * params.outer + column;
-    return dy4[element / 4u] * vec4<f32>(
+    return dy_vector(element / 4u) * vec4<f32>(
         drop_factor(params.drop_below, params.drop_scale, params.drop_key, element),
         drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 1u),
         drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 2u),
         drop_factor(params.drop_below, params.drop_scale, params.drop_key, element + 3u),
     );
+}
+
+fn dy_vector(at: u32) -> vec4<f32> {
+    if dy_from_uniform {
+        return dy_uniform[at];
+    }
+    return dy4[at];
 }
 
 // Of four rows. Past the end it is the last row again: its sums are not kept.
@@ -209,11 +230,18 @@ fn x_rows_before(end: u32, row: u32, column: u32) -> mat4x4<f32> {
     let at = min(column, params.inner - 4u) / 4u;
     let last = end - 1u;
     return mat4x4<f32>(
-        x4[row * width + at],
-        x4[min(row + 1u, last) * width + at],
-        x4[min(row + 2u, last) * width + at],
-        x4[min(row + 3u, last) * width + at],
+        x_vector(row * width + at),
+        x_vector(min(row + 1u, last) * width + at),
+        x_vector(min(row + 2u, last) * width + at),
+        x_vector(min(row + 3u, last) * width + at),
     );
+}
+
+fn x_vector(at: u32) -> vec4<f32> {
+    if x_from_uniform {
+        return x_uniform[at];
+    }
+    return x4[at];
 }
 
 // Four elements of each of four rows of W.
@@ -226,7 +254,7 @@ fn weight_rows(row: u32, column: u32) -> mat4x4<f32> {
 }
 
 fn weight_vector(at: u32) -> vec4<f32> {
-    if from_uniform {
+    if weight_from_uniform {
         return weight_uniform[at];
     }
     return weight4[at];
@@ -244,7 +272,7 @@ fn finish(row: u32, column: u32, sum: vec4<f32>) {
         let at = (row * params.inner + column) / 4u;
         var value = sum;
         if params.gate == 1u {
-            value = select(vec4<f32>(0.0), value * params.gate_scale, x4[at] > vec4<f32>(0.0));
+            value = select(vec4<f32>(0.0), value * params.gate_scale, x_vector(at) > vec4<f32>(0.0));
         }
         if params.accumulate == 1u {
             value += dx4[at];
@@ -262,27 +290,28 @@ fn finish_weights(base: u32, row: u32, column: u32, sums: mat4x4<f32>) {
 
 fn finish_weight(base: u32, row: u32, column: u32, sum: vec4<f32>) {
     if row < params.outer && column < params.inner {
-        let at = base + row * params.inner + column;
-        gradient[at] = sum.x;
-        gradient[at + 1u] = sum.y;
-        gradient[at + 2u] = sum.z;
-        gradient[at + 3u] = sum.w;
+        write_gradient4((base + row * params.inner + column) / 4u, sum);
     }
 }
 
 fn finish_bias(base: u32, row: u32, column: u32, sum: vec4<f32>) {
     if row < params.outer && column == 0u {
-        let at = base + params.outer * params.inner + row;
-        gradient[at] = sum.x;
-        gradient[at + 1u] = sum.y;
-        gradient[at + 2u] = sum.z;
-        gradient[at + 3u] = sum.w;
+        write_gradient4((base + params.outer * params.inner + row) / 4u, sum);
     }
 }
 
-// On a CPU an invocation is a lane, and what it loads costs far more than what it computes, but for uniforms: so it makes
-// the largest blocks of outputs whose code still compiles in a moment, those of dx from few rows of dy and many of W. Sums are matrices of 4 columns (of the output's rows) x 4, each a
-// variable of its own, as arrays would have to be indexed in memory.
+fn write_gradient4(at: u32, value: vec4<f32>) {
+    if params.accumulate_gradient == 1u {
+        gradient4[at] += value;
+    } else {
+        gradient4[at] = value;
+    }
+}
+
+// On a CPU an invocation is a lane, and what it loads costs far more than what it computes, least so from uniforms: so it
+// makes large blocks of outputs, though none whose code takes the compiler more than a moment.
+// Sums are matrices of 4 columns (of the output's rows) x 4, each a variable of its own, as arrays would have to be
+// indexed in memory.
 @compute @workgroup_size(8)
 fn serial(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -290,7 +319,7 @@ fn serial(
     @builtin(local_invocation_index) invocation: u32,
 ) {
     let weight_columns = (params.inner + 15u) / 16u;
-    let weight_rows = (params.outer + 31u) / 32u;
+    let weight_rows = (params.outer + 7u) / 8u;
     let of_weight = (params.slices * weight_rows * weight_columns + 7u) / 8u;
     let input_columns = (params.inner + 31u) / 32u;
     let of_input = (params.rows + 63u) / 64u * input_columns;
@@ -377,7 +406,7 @@ fn input_block(block: u32, block_columns: u32, invocation: u32) {
 
 fn weight_block(block: u32, block_rows: u32, block_columns: u32) {
     let slice = block / (block_rows * block_columns);
-    let row = block / block_columns % block_rows * 32u;
+    let row = block / block_columns % block_rows * 8u;
     let column = block % block_columns * 16u;
     if slice >= params.slices {
         return;
@@ -392,99 +421,27 @@ fn weight_block(block: u32, block_rows: u32, block_columns: u32) {
     var s11 = mat4x4<f32>();
     var s12 = mat4x4<f32>();
     var s13 = mat4x4<f32>();
-    var s20 = mat4x4<f32>();
-    var s21 = mat4x4<f32>();
-    var s22 = mat4x4<f32>();
-    var s23 = mat4x4<f32>();
-    var s30 = mat4x4<f32>();
-    var s31 = mat4x4<f32>();
-    var s32 = mat4x4<f32>();
-    var s33 = mat4x4<f32>();
-    var s40 = mat4x4<f32>();
-    var s41 = mat4x4<f32>();
-    var s42 = mat4x4<f32>();
-    var s43 = mat4x4<f32>();
-    var s50 = mat4x4<f32>();
-    var s51 = mat4x4<f32>();
-    var s52 = mat4x4<f32>();
-    var s53 = mat4x4<f32>();
-    var s60 = mat4x4<f32>();
-    var s61 = mat4x4<f32>();
-    var s62 = mat4x4<f32>();
-    var s63 = mat4x4<f32>();
-    var s70 = mat4x4<f32>();
-    var s71 = mat4x4<f32>();
-    var s72 = mat4x4<f32>();
-    var s73 = mat4x4<f32>();
     var b0 = vec4<f32>();
     var b1 = vec4<f32>();
-    var b2 = vec4<f32>();
-    var b3 = vec4<f32>();
-    var b4 = vec4<f32>();
-    var b5 = vec4<f32>();
-    var b6 = vec4<f32>();
-    var b7 = vec4<f32>();
     for (var k = slice * each; k < end; k += 4u) {
-        let x0 = x_rows_before(end, k, column);
-        let x1 = x_rows_before(end, k, column + 4u);
-        let x2 = x_rows_before(end, k, column + 8u);
-        let x3 = x_rows_before(end, k, column + 12u);
         let d0 = dy_rows_before(end, k, row);
-        b0 += d0[0] + d0[1] + d0[2] + d0[3];
-        let t0 = transpose(d0);
-        s00 += x0 * t0;
-        s01 += x1 * t0;
-        s02 += x2 * t0;
-        s03 += x3 * t0;
         let d1 = dy_rows_before(end, k, row + 4u);
+        b0 += d0[0] + d0[1] + d0[2] + d0[3];
         b1 += d1[0] + d1[1] + d1[2] + d1[3];
+        let t0 = transpose(d0);
         let t1 = transpose(d1);
+        let x0 = x_rows_before(end, k, column);
+        s00 += x0 * t0;
         s10 += x0 * t1;
+        let x1 = x_rows_before(end, k, column + 4u);
+        s01 += x1 * t0;
         s11 += x1 * t1;
+        let x2 = x_rows_before(end, k, column + 8u);
+        s02 += x2 * t0;
         s12 += x2 * t1;
+        let x3 = x_rows_before(end, k, column + 12u);
+        s03 += x3 * t0;
         s13 += x3 * t1;
-        let d2 = dy_rows_before(end, k, row + 8u);
-        b2 += d2[0] + d2[1] + d2[2] + d2[3];
-        let t2 = transpose(d2);
-        s20 += x0 * t2;
-        s21 += x1 * t2;
-        s22 += x2 * t2;
-        s23 += x3 * t2;
-        let d3 = dy_rows_before(end, k, row + 12u);
-        b3 += d3[0] + d3[1] + d3[2] + d3[3];
-        let t3 = transpose(d3);
-        s30 += x0 * t3;
-        s31 += x1 * t3;
-        s32 += x2 * t3;
-        s33 += x3 * t3;
-        let d4 = dy_rows_before(end, k, row + 16u);
-        b4 += d4[0] + d4[1] + d4[2] + d4[3];
-        let t4 = transpose(d4);
-        s40 += x0 * t4;
-        s41 += x1 * t4;
-        s42 += x2 * t4;
-        s43 += x3 * t4;
-        let d5 = dy_rows_before(end, k, row + 20u);
-        b5 += d5[0] + d5[1] + d5[2] + d5[3];
-        let t5 = transpose(d5);
-        s50 += x0 * t5;
-        s51 += x1 * t5;
-        s52 += x2 * t5;
-        s53 += x3 * t5;
-        let d6 = dy_rows_before(end, k, row + 24u);
-        b6 += d6[0] + d6[1] + d6[2] + d6[3];
-        let t6 = transpose(d6);
-        s60 += x0 * t6;
-        s61 += x1 * t6;
-        s62 += x2 * t6;
-        s63 += x3 * t6;
-        let d7 = dy_rows_before(end, k, row + 28u);
-        b7 += d7[0] + d7[1] + d7[2] + d7[3];
-        let t7 = transpose(d7);
-        s70 += x0 * t7;
-        s71 += x1 * t7;
-        s72 += x2 * t7;
-        s73 += x3 * t7;
     }
     let base = slice * params.stride;
     finish_weights(base, row, column, s00);
@@ -495,36 +452,6 @@ fn weight_block(block: u32, block_rows: u32, block_columns: u32) {
     finish_weights(base, row + 4u, column + 4u, s11);
     finish_weights(base, row + 4u, column + 8u, s12);
     finish_weights(base, row + 4u, column + 12u, s13);
-    finish_weights(base, row + 8u, column, s20);
-    finish_weights(base, row + 8u, column + 4u, s21);
-    finish_weights(base, row + 8u, column + 8u, s22);
-    finish_weights(base, row + 8u, column + 12u, s23);
-    finish_weights(base, row + 12u, column, s30);
-    finish_weights(base, row + 12u, column + 4u, s31);
-    finish_weights(base, row + 12u, column + 8u, s32);
-    finish_weights(base, row + 12u, column + 12u, s33);
-    finish_weights(base, row + 16u, column, s40);
-    finish_weights(base, row + 16u, column + 4u, s41);
-    finish_weights(base, row + 16u, column + 8u, s42);
-    finish_weights(base, row + 16u, column + 12u, s43);
-    finish_weights(base, row + 20u, column, s50);
-    finish_weights(base, row + 20u, column + 4u, s51);
-    finish_weights(base, row + 20u, column + 8u, s52);
-    finish_weights(base, row + 20u, column + 12u, s53);
-    finish_weights(base, row + 24u, column, s60);
-    finish_weights(base, row + 24u, column + 4u, s61);
-    finish_weights(base, row + 24u, column + 8u, s62);
-    finish_weights(base, row + 24u, column + 12u, s63);
-    finish_weights(base, row + 28u, column, s70);
-    finish_weights(base, row + 28u, column + 4u, s71);
-    finish_weights(base, row + 28u, column + 8u, s72);
-    finish_weights(base, row + 28u, column + 12u, s73);
     finish_bias(base, row, column, b0);
     finish_bias(base, row + 4u, column, b1);
-    finish_bias(base, row + 8u, column, b2);
-    finish_bias(base, row + 12u, column, b3);
-    finish_bias(base, row + 16u, column, b4);
-    finish_bias(base, row + 20u, column, b5);
-    finish_bias(base, row + 24u, column, b6);
-    finish_bias(base, row + 28u, column, b7);
 }

@@ -4,6 +4,7 @@
 //! it is given. The parameters of all calls of a list lie in one uniform buffer, a slot each, written in one go; the
 //! queue orders that write after the lists submitted before, so that slots are never overwritten in use.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry as Place;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -209,18 +210,22 @@ impl GpuEngine {
 
     /// Runs calls and times each: by the device's timestamps where the adapter has them within passes, else by waiting
     /// for each.
-    fn run_timed(&mut self, label: &str, calls: &[Call]) -> Result<()> {
+    fn run_timed(&mut self, label: &str, calls: &[Call], parts: &[Cow<'_, [Call]>]) -> Result<()> {
         let list: Arc<str> = label.into();
         if !self.device.features().contains(TIMESTAMPS) {
             // What is still in flight is not the first call's.
             if let Some(last) = self.in_flight.back().cloned() {
                 self.poll(PollType::Wait { submission_index: Some(last), timeout: None })?;
             }
-            for (i, call) in calls.iter().enumerate() {
+            let mut slots = 0..;
+            for (call, parts) in calls.iter().zip(parts) {
                 let began = Instant::now();
                 let mut encoder =
                     self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) });
-                self.dispatch(&mut encoder.begin_compute_pass(&Default::default()), i, call);
+                {
+                    let mut pass = encoder.begin_compute_pass(&Default::default());
+                    slots.by_ref().zip(parts.iter()).for_each(|(slot, part)| self.dispatch(&mut pass, slot, part));
+                }
                 let submission = self.submit(Some(encoder.finish()))?;
                 self.poll(PollType::Wait { submission_index: Some(submission), timeout: None })?;
                 if let Some(Profiling { epoch, spans, .. }) = &mut self.profile {
@@ -229,12 +234,12 @@ impl GpuEngine {
             }
             return Ok(());
         }
-        self.run_between_timestamps(&list, calls)
+        self.run_between_timestamps(&list, calls, parts)
     }
 
     /// Runs calls with a timestamp before each and after the last. A step of 32 blocks, the most there are, has far fewer
     /// calls than the 4,096 timestamps that WebGPU allows.
-    fn run_between_timestamps(&mut self, list: &Arc<str>, calls: &[Call]) -> Result<()> {
+    fn run_between_timestamps(&mut self, list: &Arc<str>, calls: &[Call], parts: &[Cow<'_, [Call]>]) -> Result<()> {
         let label = Some("timestamps");
         let count = calls.len() as u32 + 1;
         let queries =
@@ -250,9 +255,10 @@ impl GpuEngine {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(list) });
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            for (i, call) in calls.iter().enumerate() {
+            let mut slots = 0..;
+            for (i, parts) in parts.iter().enumerate() {
                 pass.write_timestamp(&queries, i as u32);
-                self.dispatch(&mut pass, i, call);
+                slots.by_ref().zip(parts.iter()).for_each(|(slot, part)| self.dispatch(&mut pass, slot, part));
             }
             pass.write_timestamp(&queries, calls.len() as u32);
         }
@@ -376,9 +382,12 @@ impl Engine for GpuEngine {
         if calls.is_empty() {
             return Ok(());
         }
-        let grown = calls.len() * SLOT > self.params.size() as usize;
+        let parts: Vec<_> = calls.iter().map(|call| call.parts(self.serial)).collect();
+        let dispatched = || parts.iter().flat_map(|parts| parts.iter());
+        let count = dispatched().count();
+        let grown = count * SLOT > self.params.size() as usize;
         if grown {
-            self.params = params_buffer(&self.device, calls.len());
+            self.params = params_buffer(&self.device, count);
         }
         for pipeline in self.pipelines.values_mut() {
             if grown || pipeline.bind_groups() > BIND_GROUPS {
@@ -386,11 +395,11 @@ impl Engine for GpuEngine {
             }
         }
         self.scratch.clear();
-        self.scratch.resize(calls.len() * SLOT, 0);
-        for (slot, call) in self.scratch.chunks_exact_mut(SLOT).zip(calls) {
+        self.scratch.resize(count * SLOT, 0);
+        for (slot, call) in self.scratch.chunks_exact_mut(SLOT).zip(dispatched()) {
             slot[..call.params.len()].copy_from_slice(&call.params);
         }
-        for call in calls {
+        for call in dispatched() {
             self.refuse_outside(call)?;
             let entry = call.kernel.entry(&call.params, self.serial);
             let pipeline = match self.pipelines.entry(key(call.kernel, &entry)) {
@@ -403,7 +412,7 @@ impl Engine for GpuEngine {
         }
         self.queue.write_buffer(&self.params, 0, &self.scratch);
         if self.profile.is_some() {
-            return self.run_timed(label, calls);
+            return self.run_timed(label, calls, &parts);
         }
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) });
         encoder.push_debug_group(label);
@@ -413,8 +422,8 @@ impl Engine for GpuEngine {
             // of 100 calls (210 us against 90), and on llvmpipe three times the time to run it.
             let mut pass =
                 encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(label), timestamp_writes: None });
-            for (i, call) in calls.iter().enumerate() {
-                self.dispatch(&mut pass, i, call);
+            for (slot, call) in dispatched().enumerate() {
+                self.dispatch(&mut pass, slot, call);
             }
         }
         encoder.pop_debug_group();
@@ -488,11 +497,12 @@ impl Engine for GpuEngine {
     }
 }
 
-/// The kernel's address (a test may hand in another kernel of the same name), the entry point, and its constants.
-type PipelineKey = (usize, &'static str, [bool; 2]);
+/// The kernel's address (a test may hand in another kernel of the same name), the entry point, which bindings it reads as
+/// uniforms, and whether item rows lie in 16 bits.
+type PipelineKey = (usize, &'static str, u32, bool);
 
 fn key(kernel: &'static Kernel, entry: &Entry) -> PipelineKey {
-    (std::ptr::from_ref(kernel).addr(), entry.point, [entry.from_uniform, entry.packed])
+    (std::ptr::from_ref(kernel).addr(), entry.point, entry.from_uniform, entry.packed)
 }
 
 fn span(call: &Call, list: &Arc<str>, start: Duration, time: Duration) -> Span {

@@ -34,8 +34,8 @@ pub(super) struct Pipeline {
     kernel: &'static Kernel,
     layout: wgpu::BindGroupLayout,
     pipeline: wgpu::ComputePipeline,
-    /// The region, by its place among a call's, that is bound a second time as a uniform.
-    uniform: Option<usize>,
+    /// The regions, by their places among a call's, that are bound a second time as uniforms.
+    uniforms: Vec<usize>,
     /// Fewest elements bound of a region: `serial` may look at it as vectors of four, and binding less than one of
     /// whatever a shader's array has is an error, even where none is read.
     least: usize,
@@ -67,19 +67,17 @@ impl Pipeline {
             let ty = wgpu::BufferBindingType::Storage { read_only: binding.access == Access::read };
             entries.push(entry(i, ty, false, None));
         }
-        let uniform = kernel.uniform.as_ref().filter(|_| chosen.point == "serial").and_then(|view| {
-            let number = kernel.bindings.len() as u32 + 1;
-            entries.push(entry(number, wgpu::BufferBindingType::Uniform, false, None));
-            kernel.bindings.iter().position(|binding| binding.name == view.binding)
-        });
-        let constants: Vec<_> = [
-            ("from_uniform", chosen.from_uniform, uniform.is_some()),
-            ("packed", chosen.packed, kernel.has_packed().is_some()),
-        ]
-        .into_iter()
-        .filter(|(_, _, has)| *has)
-        .map(|(name, value, _)| (name, f64::from(u8::from(value))))
-        .collect();
+        let mut uniforms = Vec::new();
+        let mut constants = Vec::new();
+        for (bit, view) in kernel.uniforms.iter().enumerate().filter(|_| chosen.point == "serial") {
+            entries.push(entry(entries.len() as u32, wgpu::BufferBindingType::Uniform, false, None));
+            uniforms.extend(kernel.bindings.iter().position(|binding| binding.name == view.binding));
+            constants.push((format!("{}_from_uniform", view.binding), f64::from(chosen.from_uniform >> bit & 1)));
+        }
+        if kernel.has_packed().is_some() {
+            constants.push(("packed".to_owned(), f64::from(u8::from(chosen.packed))));
+        }
+        let constants: Vec<_> = constants.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
@@ -98,7 +96,7 @@ impl Pipeline {
             cache: None,
         });
         let least = if chosen.point == "serial" { 4 } else { 1 };
-        Pipeline { kernel, layout, pipeline, uniform, least, bind_groups: HashMap::new() }
+        Pipeline { kernel, layout, pipeline, uniforms, least, bind_groups: HashMap::new() }
     }
 
     /// Makes the bind group for these regions, if there is none yet. `params` is the buffer of the calls' parameters,
@@ -122,7 +120,7 @@ impl Pipeline {
             let resource = resource(buffer(region.buffer), 4 * region.offset as u64, size);
             entries.push(wgpu::BindGroupEntry { binding, resource });
         }
-        if let Some(region) = self.uniform.map(|i| regions[i]) {
+        for region in self.uniforms.iter().map(|&i| regions[i]) {
             let size = wgpu::BufferSize::new(UniformView::BYTES);
             let resource = resource(buffer(region.buffer), 4 * region.offset as u64, size);
             entries.push(wgpu::BindGroupEntry { binding: entries.len() as u32, resource });

@@ -80,7 +80,8 @@ static MULTIPLY_ADD: Kernel = Kernel {
     bindings: &[kernels::Binding { name: "out", access: Access::write, scalar: Scalar::F32 }],
     groups: |_| [INVOCATIONS / 64, 1, 1],
     serial: None,
-    uniform: None,
+    uniforms: &[],
+    parts: None,
     work: |_, _| Work { flops: f64::from(INVOCATIONS) * f64::from(ROUNDS) * 128.0, bytes: 0.0 },
     twin: |_| {},
 };
@@ -100,7 +101,8 @@ static COPY: Kernel = Kernel {
     ],
     groups: |_| [COPIED as u32 / 1024, 1, 1],
     serial: None,
-    uniform: None,
+    uniforms: &[],
+    parts: None,
     work: |_, _| Work { flops: 0.0, bytes: 8.0 * COPIED as f64 },
     twin: |_| {},
 };

@@ -43,7 +43,8 @@ pub fn twin<R: Real>(p: &Params, dquery: &[R], dtotal: &[R], gradient: &mut [R])
     parallel::slices(gradient, (p.slices, p.stride, end), |slice, out| {
         let mut sum = |x: &[R], first: usize, end: usize, width: usize, at: usize| {
             let rows = slice_rows(end - first, slices, slice);
-            math::sum_rows(&x[(first + rows.start) * width..(first + rows.end) * width], &mut out[at..at + width]);
+            out[at..at + width].fill(R::zero());
+            math::add_rows(&x[(first + rows.start) * width..(first + rows.end) * width], &mut out[at..at + width]);
         };
         sum(dquery, 0, sequences, dim, 0);
         sum(dtotal, 0, inputs, columns, input_at);

@@ -1,5 +1,7 @@
 //! What a kernel call is made of: regions of buffers, parameters, and how a twin receives them.
 
+use std::borrow::Cow;
+
 use bytemuck::Pod;
 
 /// A buffer of an engine. All hold 4-byte elements.
@@ -17,6 +19,20 @@ pub struct Region {
 impl Region {
     /// Elements that a region's offset is a multiple of: WebGPU's 256 bytes for storage bindings.
     pub const ALIGNMENT: usize = 64;
+
+    /// The fewest rows of `width` elements after which another region may begin.
+    pub fn aligned_rows(width: u32) -> u32 {
+        let mut rows = Self::ALIGNMENT as u32;
+        while rows > 1 && (rows / 2 * width).is_multiple_of(Self::ALIGNMENT as u32) {
+            rows /= 2;
+        }
+        rows
+    }
+
+    /// What is left of the region behind its first `elements`.
+    pub fn after(self, elements: u32) -> Region {
+        Region { offset: self.offset + elements as usize, len: self.len - elements as usize, ..self }
+    }
 
     /// Whether two regions share an element.
     pub fn overlaps(&self, other: &Region) -> bool {
@@ -90,15 +106,16 @@ pub struct Entry {
     pub point: &'static str,
     /// Workgroups to dispatch.
     pub groups: Groups,
-    /// Whether the binding of [`UniformView`] is read as a uniform.
-    pub from_uniform: bool,
+    /// Which of the kernel's [`UniformView`]s are read: a bit for each, the first is 1.
+    pub from_uniform: u32,
     /// Whether item rows lie in 16 bits: the parameter `packed`, which is a constant of the shader too.
     pub packed: bool,
 }
 
-/// A read binding whose first [`UniformView::BYTES`] `serial` has a second time, as the uniform binding after all others,
-/// `array<vec4<f32>, 4096>`. Where the constant `from_uniform` is true, `serial` reads it there: drivers that compute on
-/// the CPU load an element of a storage buffer lane by lane with every check, one of a uniform at an eighth of that.
+/// A read binding, X, whose first [`UniformView::BYTES`] `serial` has a second time, as a uniform binding after all others,
+/// `X_uniform: array<vec4<f32>, 4096>`. Where the constant `X_from_uniform` is true, `serial` reads it there: drivers that
+/// compute on the CPU load an element of a storage buffer lane by lane with every check, one of a uniform at an eighth of
+/// that, at any address.
 #[derive(Clone, Copy)]
 pub struct UniformView {
     /// Name of the binding.
@@ -110,6 +127,17 @@ pub struct UniformView {
 impl UniformView {
     /// WebGPU's default limit of a uniform binding.
     pub const BYTES: u64 = 65_536;
+
+    /// Whether so many elements fit.
+    pub fn holds(elements: u32) -> bool {
+        4 * u64::from(elements) <= Self::BYTES
+    }
+
+    /// The most rows of `width` elements that fit and after which another region may begin.
+    pub fn rows(width: u32) -> u32 {
+        let aligned = Region::aligned_rows(width);
+        (Self::BYTES as u32 / 4 / width / aligned).max(1) * aligned
+    }
 }
 
 /// A kernel: the shader, what it is bound to, and its twin. Binding 0 of group 0 is the uniform `params`, binding
@@ -126,8 +154,11 @@ pub struct Kernel {
     pub groups: fn(&[u8]) -> Groups,
     /// The entry point `serial`, where the shader has one: see [`Kernel::entry`].
     pub serial: Option<SerialGroups>,
-    /// What `serial` may read as a uniform, if anything.
-    pub uniform: Option<UniformView>,
+    /// What `serial` may read as uniforms.
+    pub uniforms: &'static [UniformView],
+    /// The calls that are to be made instead of one, one after the other, where `serial` is taken: parts that fit into the
+    /// uniform views. They compute the same.
+    pub parts: Option<fn(&Call) -> Vec<Call>>,
     /// The least to do for these parameters (as bytes) and sequences.
     pub work: fn(&[u8], &Ragged) -> Work,
     /// Computes the same on the CPU.
@@ -145,10 +176,11 @@ impl Kernel {
         let packed = self.has_packed().is_some_and(|i| params[4 * i..4 * i + 4] != [0; 4]);
         match self.serial.filter(|_| serial).and_then(|groups| groups(params)) {
             Some(groups) => {
-                let from_uniform = self.uniform.as_ref().is_some_and(|view| (view.fits)(params));
+                let fits = |view: &UniformView| u32::from((view.fits)(params));
+                let from_uniform = (0..).zip(self.uniforms).map(|(bit, view)| fits(view) << bit).sum();
                 Entry { point: "serial", groups, from_uniform, packed }
             }
-            None => Entry { point: "main", groups: (self.groups)(params), from_uniform: false, packed },
+            None => Entry { point: "main", groups: (self.groups)(params), from_uniform: 0, packed },
         }
     }
 
@@ -196,6 +228,15 @@ impl Call {
             }
         }
         Call { kernel, params: params.to_vec(), regions, ragged: Ragged::default() }
+    }
+
+    /// What an engine dispatches for this call, where it takes entry points `serial` or not; see [`Kernel::parts`].
+    pub fn parts(&self, serial: bool) -> Cow<'_, [Call]> {
+        let taken = serial && self.kernel.serial.is_some_and(|groups| groups(&self.params).is_some());
+        match self.kernel.parts.filter(|_| taken) {
+            Some(parts) => parts(self).into(),
+            None => std::slice::from_ref(self).into(),
+        }
     }
 
     /// The least to do, for profiles.

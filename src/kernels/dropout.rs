@@ -5,6 +5,9 @@
 
 use super::{Real, math};
 
+/// By how much neighbouring elements differ before they are mixed.
+const STRIDE: u32 = 0x9e37_79b1;
+
 /// Whether an element of a tensor is kept, and what it is multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
@@ -57,10 +60,15 @@ pub(super) fn key(seed: u64, step: u64, place: u64) -> u32 {
     (mix64(mix64(mix64(seed) ^ step) ^ place) >> 32) as u32
 }
 
+/// The key under which element 0 is what element `first` is under `key`.
+pub fn shifted(key: u32, first: u32) -> u32 {
+    key.wrapping_add(first.wrapping_mul(STRIDE))
+}
+
 /// Chris Wellons' lowbias32 of a Weyl sequence.
 #[inline(always)]
 pub(super) fn hash(key: u32, element: u32) -> u32 {
-    let mut x = element.wrapping_mul(0x9e37_79b1).wrapping_add(key);
+    let mut x = element.wrapping_mul(STRIDE).wrapping_add(key);
     x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
     x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
     x ^ (x >> 16)
@@ -83,6 +91,16 @@ pub fn factor<R: Real>(below: u32, scale: f32, key: u32, element: u32) -> R {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shifted_key_masks_as_from_that_element_on() {
+        for first in [0, 1, 64, 123_456_789, u32::MAX] {
+            for element in 0..100 {
+                let shifted = hash(shifted(0x1234_5678, first), element);
+                assert_eq!(shifted, hash(0x1234_5678, first.wrapping_add(element)));
+            }
+        }
+    }
 
     #[test]
     fn drops_the_asked_share_and_differs_between_places() {

@@ -2,8 +2,8 @@
 
 use multiversion::multiversion;
 
-use super::dropout::Dropout;
-use super::{Real, fold, math, parallel};
+use super::dropout::{self, Dropout};
+use super::{Call, Real, UniformView, fold, math, parallel};
 
 kernel! {
     /// A workgroup computes 64 x 64 outputs, an invocation 8 x 8; in `serial`, an invocation 8 x 32.
@@ -36,7 +36,24 @@ kernel! {
     groups |p| fold(p.rows.div_ceil(64) * p.outer.div_ceil(64));
     serial |p| (p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4))
         .then(|| fold(p.rows.div_ceil(64) * p.outer.div_ceil(32)));
-    uniform weight |p| u64::from(p.inner * p.outer) * 4 <= super::UniformView::BYTES
+    uniform weight |p| UniformView::holds(p.inner * p.outer);
+    uniform x |p| UniformView::holds(p.rows * p.inner);
+    parts |p, b| parts(&p, &b)
+}
+
+/// Calls on as many rows as a uniform view of x holds.
+fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
+    let each = UniformView::rows(p.inner);
+    (0..p.rows)
+        .step_by(each as usize)
+        .map(|first| {
+            let residual = if p.residual == 1 { b.residual.after(first * p.outer) } else { b.residual };
+            let bindings =
+                Bindings { x: b.x.after(first * p.inner), weight: b.weight, residual, y: b.y.after(first * p.outer) };
+            let drop_key = dropout::shifted(p.drop_key, first * p.outer);
+            call(Params { rows: each.min(p.rows - first), drop_key, ..*p }, bindings)
+        })
+        .collect()
 }
 
 pub fn twin<R: Real>(p: &Params, x: &[R], weight: &[R], residual: &[R], y: &mut [R]) {

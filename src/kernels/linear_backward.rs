@@ -4,11 +4,12 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::dropout::Dropout;
-use super::{Real, fold, math, slice_rows};
+use super::dropout::{self, Dropout};
+use super::{Call, Real, Region, UniformView, fold, math, slice_rows};
 
 kernel! {
-    /// A workgroup computes 64 x 64 elements of dW in one slice or of dx, an invocation 8 x 8.
+    /// A workgroup computes 64 x 64 elements of dW in one slice or of dx, an invocation 8 x 8; in `serial`, an invocation
+    /// 8 x 16 or 8 x 32.
     "linear_backward"
     params {
         rows: u32,
@@ -26,6 +27,8 @@ kernel! {
         drop_below: u32,
         drop_scale: f32,
         drop_key: u32,
+        /// 1: dW and db are added to what is there
+        accumulate_gradient: u32,
     }
     bindings {
         /// `[rows, outer]`
@@ -36,22 +39,59 @@ kernel! {
         x: read f32,
         /// `[rows, inner]`
         dx: write f32,
-        /// dW `[outer, inner]`, then db `[outer]`, in each slice
+        /// dW `[outer, inner]`, then db `[outer]`, in each slice; which rows a slice sums is the engine's choice
         gradient: write f32,
     }
     work |_s| [
         2.0 * rows * outer * (2.0 * inner + 1.0),
-        rows * (outer + (2.0 + accumulate) * inner) + inner * outer + slices * (inner + 1.0) * outer
+        rows * (outer + (2.0 + accumulate) * inner) + inner * outer + (1.0 + accumulate_gradient) * slices * (inner + 1.0) * outer
     ]
     groups |p| {
         let tile_columns = p.inner.div_ceil(64);
         fold((p.slices * p.outer.div_ceil(64) + p.rows.div_ceil(64)) * tile_columns)
     };
-    serial |p| (p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4)).then(|| {
-        let of_weight = (p.slices * p.outer.div_ceil(32) * p.inner.div_ceil(16)).div_ceil(8);
+    serial |p| is_serial(&p).then(|| {
+        let of_weight = (p.slices * p.outer.div_ceil(8) * p.inner.div_ceil(16)).div_ceil(8);
         fold(of_weight + p.rows.div_ceil(64) * p.inner.div_ceil(32))
     });
-    uniform weight |p| u64::from(p.inner * p.outer) * 4 <= super::UniformView::BYTES
+    uniform dy |p| UniformView::holds(p.rows * p.outer);
+    uniform weight |p| UniformView::holds(p.inner * p.outer);
+    uniform x |p| UniformView::holds(p.rows * p.inner);
+    parts |p, b| parts(&p, &b)
+}
+
+/// Whether widths and stride are such that vectors and slices begin where they may.
+fn is_serial(p: &Params) -> bool {
+    p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4) && (p.stride as usize).is_multiple_of(Region::ALIGNMENT)
+}
+
+/// Calls on as many rows as uniform views of x and dy hold, one a slice; where there are more than slices, they are added.
+fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
+    let aligned = Region::aligned_rows(p.inner).max(Region::aligned_rows(p.outer));
+    let most = UniformView::rows(p.inner.max(p.outer)) / aligned * aligned;
+    let each = p.rows.div_ceil(p.slices).next_multiple_of(aligned).min(most).max(aligned);
+    let count = p.rows.div_ceil(each).max(1);
+    (0..count)
+        .map(|i| {
+            let first = i * each;
+            let bindings = Bindings {
+                dy: b.dy.after(first * p.outer),
+                weight: b.weight,
+                x: b.x.after(first * p.inner),
+                dx: b.dx.after(first * p.inner),
+                gradient: b.gradient.after(i % p.slices * p.stride),
+            };
+            let params = Params {
+                rows: each.min(p.rows - first),
+                // The slices that are left without rows are zeros.
+                slices: if i + 1 == count { p.slices.saturating_sub(i).max(1) } else { 1 },
+                drop_key: dropout::shifted(p.drop_key, first * p.outer),
+                accumulate_gradient: u32::from(p.accumulate_gradient == 1 || i >= p.slices),
+                ..*p
+            };
+            call(params, bindings)
+        })
+        .collect()
 }
 
 pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], gradient: &mut [R]) {
@@ -75,9 +115,12 @@ pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], 
             mask(dropout, &mut masked, (rows.start as u32).wrapping_mul(p.outer));
             &masked
         };
-        math::sum_rows(dy, db);
+        if p.accumulate_gradient == 0 {
+            db.fill(R::zero());
+        }
+        math::add_rows(dy, db);
         let dy = math::Matrix::new(dy, n, outer, outer);
-        math::matmul(dw, inner, false, R::one(), dy.t(), math::Matrix::new(x, n, inner, inner));
+        math::matmul(dw, inner, p.accumulate_gradient == 1, R::one(), dy.t(), math::Matrix::new(x, n, inner, inner));
         if p.gate == 0 {
             math::matmul(dx, inner, p.accumulate == 1, R::one(), dy, weight);
         } else if p.accumulate == 0 {

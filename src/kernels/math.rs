@@ -121,10 +121,9 @@ pub fn add_scaled<R: Real>(out: &mut [R], factor: R, a: &[R]) {
     }
 }
 
-/// The sum of the rows, which are as long as `sum`.
+/// Adds the rows, which are as long as `sum`, to it.
 #[multiversion(targets = "simd")]
-pub fn sum_rows<R: Real>(rows: &[R], sum: &mut [R]) {
-    sum.fill(R::zero());
+pub fn add_rows<R: Real>(rows: &[R], sum: &mut [R]) {
     for row in rows.chunks_exact(sum.len()) {
         add_scaled(sum, R::one(), row);
     }

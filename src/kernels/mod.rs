@@ -62,8 +62,9 @@ pub fn slice_rows(rows: usize, slices: usize, slice: usize) -> std::ops::Range<u
 /// Declares a kernel: its parameters (a uniform struct, field for field the shader's `Params`), its storage bindings in
 /// the shader's order, its [`Work`] (floating-point operations and elements, from the parameters by name and a [`Ragged`]),
 /// and the workgroups it is dispatched with, also those of its entry point `serial` where it has one (see
-/// [`Kernel::entry`]; `None` where the parameters are not for it), and the binding that `serial` may read as a uniform (see
-/// [`UniformView`]). The module's `twin` is picked up by name.
+/// [`Kernel::entry`]; `None` where the parameters are not for it), the bindings that `serial` may read as uniforms (see
+/// [`UniformView`]), and the calls that one is dealt to so that they fit (see [`Kernel::parts`]). The module's `twin` is
+/// picked up by name.
 macro_rules! kernel {
     (
         $(#[$meta:meta])*
@@ -73,7 +74,8 @@ macro_rules! kernel {
         work |$s:ident| [$flops:expr, $elements:expr]
         groups |$p:ident| $groups:expr
         $(; serial |$q:ident| $serial:expr)?
-        $(; uniform $view:ident |$u:ident| $fits:expr)?
+        $(; uniform $view:ident |$u:ident| $fits:expr)*
+        $(; parts |$pp:ident, $pb:ident| $parts:expr)?
     ) => {
         /// Parameters, mirrored by the shader's `Params`.
         #[repr(C)]
@@ -81,6 +83,7 @@ macro_rules! kernel {
         pub struct Params { $($(#[$pmeta])* pub $param: $pty),* }
 
         /// What each storage binding is given.
+        #[derive(Clone, Copy)]
         pub struct Bindings { $($(#[$bmeta])* pub $field: $crate::kernels::Region),* }
 
         $(#[$meta])*
@@ -95,7 +98,11 @@ macro_rules! kernel {
             }),*],
             groups: |bytes| { let $p: Params = bytemuck::pod_read_unaligned(bytes); $groups },
             serial: $crate::kernels::serial_groups!($($q $serial)?),
-            uniform: $crate::kernels::uniform_view!($($view $u $fits)?),
+            uniforms: &[$($crate::kernels::UniformView {
+                binding: stringify!($view),
+                fits: |bytes| { let $u: Params = bytemuck::pod_read_unaligned(bytes); $fits },
+            }),*],
+            parts: $crate::kernels::call_parts!([$($field)*] $($pp $pb $parts)?),
             // Every parameter as an f64 of its name.
             #[allow(unused_variables)]
             work: |bytes, $s| {
@@ -130,22 +137,22 @@ macro_rules! serial_groups {
 }
 use serial_groups;
 
-/// What `kernel!` makes of its `uniform`, if any.
-macro_rules! uniform_view {
-    () => {
+/// What `kernel!` makes of its `parts`, if any.
+macro_rules! call_parts {
+    ([$($field:ident)*]) => {
         None
     };
-    ($view:ident $p:ident $fits:expr) => {
-        Some($crate::kernels::UniformView {
-            binding: stringify!($view),
-            fits: |bytes| {
-                let $p: Params = bytemuck::pod_read_unaligned(bytes);
-                $fits
-            },
+    ([$($field:ident)*] $p:ident $b:ident $parts:expr) => {
+        Some(|call| {
+            let $p: Params = bytemuck::pod_read_unaligned(&call.params);
+            let mut regions = call.regions.iter().copied();
+            // A call has a region for each binding.
+            let $b = Bindings { $($field: regions.next().expect("a region")),* };
+            $parts
         })
     };
 }
-use uniform_view;
+use call_parts;
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -96,6 +96,7 @@ fn linear() {
                 drop_below: end.below,
                 drop_scale: end.scale,
                 drop_key: end.key,
+                accumulate_gradient: 0,
             };
             let at = if rows == 1 { &ungated } else { &before_gate };
             let x = if gate_on == 1 { gated(at) } else { ungated.clone() };

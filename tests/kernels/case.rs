@@ -53,6 +53,8 @@ pub struct Output {
     len: usize,
     /// All that may and must be written.
     ranges: Vec<Range<usize>>,
+    /// Whether the ranges are slices of which only the sum is compared.
+    together: bool,
 }
 
 impl Output {
@@ -60,7 +62,16 @@ impl Output {
     pub fn new(axes: &[(&'static str, usize)], tolerance: Tolerance) -> Self {
         let len = axes.iter().map(|(_, n)| n).product();
         let ranges = std::iter::once(0..len).collect();
-        Output { axes: axes.to_vec(), tolerance, special: None, before: None, stored: None, len, ranges }
+        Output {
+            axes: axes.to_vec(),
+            tolerance,
+            special: None,
+            before: None,
+            stored: None,
+            len,
+            ranges,
+            together: false,
+        }
     }
 
     /// The slices of a gradient, `stride` apart.
@@ -68,7 +79,34 @@ impl Output {
         let size = Output::new(axes, tolerance).len;
         let ranges: Vec<_> = (0..slices).map(|slice| slice * stride..slice * stride + size).collect();
         let axes = vec![("slice", slices), ("element", stride)];
-        Output { axes, tolerance, special: None, before: None, stored: None, len: ranges.last().unwrap().end, ranges }
+        let len = ranges.last().unwrap().end;
+        Output { axes, tolerance, special: None, before: None, stored: None, len, ranges, together: false }
+    }
+
+    /// Which rows a slice sums is the engine's choice: the sum of all slices is what is compared.
+    pub fn together(mut self) -> Self {
+        self.together = true;
+        self
+    }
+
+    /// What is compared: where that is a sum of slices, the first slice holds it and the others zeros.
+    fn compared(&self, content: &[u32]) -> Vec<u32> {
+        let mut content = content.to_vec();
+        if !self.together {
+            return content;
+        }
+        let (first, others) = self.ranges.split_first().unwrap();
+        for element in first.clone() {
+            let places = || others.iter().map(|other| GUARD + other.start + element - first.start);
+            if content[GUARD + element] == POISON || places().any(|place| content[place] == POISON) {
+                continue;
+            }
+            let value = |place: usize| f64::from(f32::from_bits(content[place]));
+            let sum = value(GUARD + element) + places().map(value).sum::<f64>();
+            content[GUARD + element] = (sum as f32).to_bits();
+            places().for_each(|place| content[place] = 0);
+        }
+        content
     }
 
     /// It is written on top of these numbers.
@@ -225,7 +263,9 @@ impl Case {
                 Some((range, special)) if at >= GUARD && range.contains(&(at - GUARD)) => *special,
                 _ => tolerance,
             };
-            for (at, (&got, &want)) in got[i].iter().zip(&want[i]).enumerate() {
+            let compared =
+                |content: &[u32]| output.as_ref().map_or(content.to_vec(), |output| output.compared(content));
+            for (at, (got, want)) in compared(&got[i]).into_iter().zip(compared(&want[i])).enumerate() {
                 let before = job.buffers[i][at];
                 let right = match written[at] {
                     false => got == before,

@@ -248,12 +248,12 @@ fn linear_backward() {
     let mut random = Random::new();
     let transposed = LINEARS.map(|(outer, rows, inner)| (rows, outer, inner));
     for (rows, outer, inner) in LINEARS.into_iter().chain(transposed) {
-        for (accumulate, gate, slices, gap, drop) in [
-            (0, 0, 1, 0, Dropout::OFF),
-            (1, 0, 3, 5, random.dropout(0.37)),
-            (0, 1, 8, 64, Dropout::OFF),
-            (1, 1, 8, 0, random.dropout(0.01)),
-            (0, 1, 3, 1, random.dropout(0.99)),
+        for (accumulate, accumulate_gradient, gate, slices, gap, drop) in [
+            (0, 0, 0, 1, 0, Dropout::OFF),
+            (1, 1, 0, 3, 5, random.dropout(0.37)),
+            (0, 0, 1, 8, 64, Dropout::OFF),
+            (1, 0, 1, 8, 0, random.dropout(0.01)),
+            (0, 1, 1, 2, 0, random.dropout(0.99)),
         ] {
             let stride = (inner + 1) * outer + gap;
             let params = linear_backward::Params {
@@ -268,6 +268,7 @@ fn linear_backward() {
                 drop_below: drop.below,
                 drop_scale: drop.scale,
                 drop_key: drop.key,
+                accumulate_gradient,
             };
             // As a ReLU with dropout leaves it: half of it zeros, and some of them negative ones.
             let mut x = random.reals(rows * inner);
@@ -278,17 +279,17 @@ fn linear_backward() {
             if accumulate == 1 {
                 dx = dx.onto(random.reals(rows * inner));
             }
+            let shape = [("outer", outer), ("inner, bias", inner + 1)];
+            let mut gradient = Output::slices(&shape, slices, stride, masked(sum_of(2 * rows), drop)).together();
+            if accumulate_gradient == 1 {
+                gradient = gradient.onto(random.reals((slices - 1) * stride + (inner + 1) * outer));
+            }
             Case::new(&linear_backward::KERNEL, params)
                 .reals(&random.reals(rows * outer))
                 .reals(&random.reals(outer * inner))
                 .reals(&x)
                 .writes(dx)
-                .writes(Output::slices(
-                    &[("outer", outer), ("inner, bias", inner + 1)],
-                    slices,
-                    stride,
-                    masked(sum_of(2 * rows), drop),
-                ))
+                .writes(gradient)
                 .check(&mut random);
         }
     }

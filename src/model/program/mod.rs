@@ -194,6 +194,7 @@ impl Program<'_> {
             drop_below: dropout.below,
             drop_scale: dropout.scale,
             drop_key: dropout.key,
+            accumulate_gradient: 0,
         };
         let gradient = self.gradient(weight);
         let weight = self.parameters(weight);
