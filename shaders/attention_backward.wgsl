@@ -177,7 +177,9 @@ fn main(
         dvalue[e] = 0.0;
     }
     for (var first = own; first < tokens; first += BLOCK) {
-        meet(begin, tokens, first, own, invocation);
+        if first > own {
+            meet(begin, tokens, first, own, invocation); // the block itself has just met its own keys
+        }
         for (var g = 0u; g < 4u; g++) {
             let column = 64u * g + invocation;
             if column < dim {
