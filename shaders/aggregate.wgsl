@@ -24,6 +24,8 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> total: array<f32>; // [sequences, intentions, dim]
 @group(0) @binding(7) var<storage, read_write> total4: array<vec4<f32>>;
 
+const TOGETHER = 4u; // intentions at a time
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -34,19 +36,30 @@ fn main(
     if sequence >= params.sequences {
         return;
     }
-    for (var k = 0u; k < params.intentions; k++) {
+    let begin = offsets[sequence];
+    let end = offsets[sequence + 1u];
+    for (var k = 0u; k < params.intentions; k += TOGETHER) {
+        // An intention past the last is the last one, and not written.
+        let intention = min(vec4(k) + vec4(0u, 1u, 2u, 3u), vec4(params.intentions - 1u));
         for (var d = lane; d < params.dim; d += 64u) {
-            let at = k * params.dim + d;
-            var sum = 0.0;
-            if sequence < params.inputs {
-                sum = input_bias[at];
-            } else {
-                sum = label_bias[at];
+            var sums = vec4<f32>(0.0);
+            for (var t = begin; t < end; t++) {
+                let at = t * params.intentions + intention;
+                let shares = vec4(cluster[at.x], cluster[at.y], cluster[at.z], cluster[at.w]) * weight[t];
+                sums += shares * z[t * params.dim + d];
             }
-            for (var t = offsets[sequence]; t < offsets[sequence + 1u]; t++) {
-                sum += cluster[t * params.intentions + k] * weight[t] * z[t * params.dim + d];
+            for (var j = 0u; j < TOGETHER; j++) {
+                if k + j < params.intentions {
+                    let at = (k + j) * params.dim + d;
+                    var bias: f32;
+                    if sequence < params.inputs {
+                        bias = input_bias[at];
+                    } else {
+                        bias = label_bias[at];
+                    }
+                    total[sequence * params.intentions * params.dim + at] = bias + sums[j];
+                }
             }
-            total[sequence * params.intentions * params.dim + at] = sum;
         }
     }
 }

@@ -26,7 +26,15 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> dcluster: array<f32>; // [tokens, intentions]
 @group(0) @binding(8) var<storage, read_write> dscore: array<f32>; // [tokens]
 
+const TOGETHER = 4u; // intentions at a time
+
 var<workgroup> partial: array<f32, 64>;
+
+// Where the rows of intentions k .. + 3 begin in dtotal, for a sequence whose rows begin at `first`; the last one again
+// past it.
+fn rows(first: u32, k: u32) -> vec4<u32> {
+    return first + min(vec4(k) + vec4(0u, 1u, 2u, 3u), vec4(params.intentions - 1u)) * params.dim;
+}
 
 @compute @workgroup_size(64)
 fn main(
@@ -44,13 +52,19 @@ fn main(
     var mean = 0.0; // of dweight, by weight
     for (var t = begin + lane; t < end; t += 64u) {
         var toward = 0.0;
-        for (var k = 0u; k < params.intentions; k++) {
-            var along = 0.0;
+        for (var k = 0u; k < params.intentions; k += TOGETHER) {
+            let at = rows(first, k);
+            var along = vec4<f32>(0.0);
             for (var d = 0u; d < params.dim; d++) {
-                along += dtotal[first + k * params.dim + d] * z[t * params.dim + d];
+                along += vec4(dtotal[at.x + d], dtotal[at.y + d], dtotal[at.z + d], dtotal[at.w + d])
+                    * z[t * params.dim + d];
             }
-            dcluster[t * params.intentions + k] = along * weight[t];
-            toward += along * cluster[t * params.intentions + k];
+            for (var j = 0u; j < TOGETHER; j++) {
+                if k + j < params.intentions {
+                    dcluster[t * params.intentions + k + j] = along[j] * weight[t];
+                    toward += along[j] * cluster[t * params.intentions + k + j];
+                }
+            }
         }
         dscore[t] = toward;
         mean += toward * weight[t];
@@ -65,15 +79,19 @@ fn main(
         dscore[t] = weight[t] * (dscore[t] - mean);
     }
     for (var d = lane; d < params.dim; d += 64u) {
-        for (var t = begin; t < end; t++) {
-            var sum = 0.0;
-            if params.accumulate == 1u {
-                sum = dz[t * params.dim + d];
+        for (var k = 0u; k < params.intentions; k += TOGETHER) {
+            let at = rows(first, k) + d;
+            let there = vec4(k) + vec4(0u, 1u, 2u, 3u) < vec4(params.intentions);
+            let toward = select(vec4(0.0), vec4(dtotal[at.x], dtotal[at.y], dtotal[at.z], dtotal[at.w]), there);
+            for (var t = begin; t < end; t++) {
+                var sum = 0.0;
+                if k > 0u || params.accumulate == 1u {
+                    sum = dz[t * params.dim + d];
+                }
+                let own = t * params.intentions + min(vec4(k) + vec4(0u, 1u, 2u, 3u), vec4(params.intentions - 1u));
+                let shares = vec4(cluster[own.x], cluster[own.y], cluster[own.z], cluster[own.w]) * weight[t];
+                dz[t * params.dim + d] = sum + dot(shares, toward);
             }
-            for (var k = 0u; k < params.intentions; k++) {
-                sum += cluster[t * params.intentions + k] * weight[t] * dtotal[first + k * params.dim + d];
-            }
-            dz[t * params.dim + d] = sum;
         }
     }
 }

@@ -1,6 +1,6 @@
 // cluster[t, k] = softmax over k of scale * (token_t . prototype_k) (eq. 8; both are normalised before)
 //
-// `main`: one invocation a token. `serial`: one invocation two tokens, four intentions at a time.
+// `main`: one invocation a token. `serial`: one invocation two tokens. Both four intentions at a time.
 // Parameters: kernels::prototype_softmax::Params.
 
 struct Params {
@@ -17,6 +17,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> prototype4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> cluster: array<f32>; // [tokens, intentions]
 
+const TOGETHER = 4u; // intentions at a time
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -29,14 +31,21 @@ fn main(
     }
     let first = t * params.intentions;
     var peak = -3.4028234e38;
-    for (var k = 0u; k < params.intentions; k++) {
-        var product = 0.0;
+    for (var k = 0u; k < params.intentions; k += TOGETHER) {
+        // An intention past the last is the last one, and not written.
+        let at = min(vec4(k) + vec4(0u, 1u, 2u, 3u), vec4(params.intentions - 1u)) * params.dim;
+        var products = vec4<f32>(0.0);
         for (var d = 0u; d < params.dim; d++) {
-            product += token[t * params.dim + d] * prototype[k * params.dim + d];
+            products += token[t * params.dim + d]
+                * vec4(prototype[at.x + d], prototype[at.y + d], prototype[at.z + d], prototype[at.w + d]);
         }
-        let logit = product * params.scale;
-        cluster[first + k] = logit;
-        peak = max(peak, logit);
+        for (var j = 0u; j < TOGETHER; j++) {
+            let logit = products[j] * params.scale;
+            peak = max(peak, logit);
+            if k + j < params.intentions {
+                cluster[first + k + j] = logit;
+            }
+        }
     }
     var total = 0.0;
     for (var k = 0u; k < params.intentions; k++) {
@@ -50,7 +59,6 @@ fn main(
 }
 
 const OWN = 2u; // tokens of an invocation of `serial`
-const TOGETHER = 4u; // intentions at a time
 
 @compute @workgroup_size(8)
 fn serial(

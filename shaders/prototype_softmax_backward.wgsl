@@ -1,7 +1,7 @@
 // dlogit[t, k] = scale * cluster[t, k] * (dcluster[t, k] - sum over k' of cluster[t, k'] dcluster[t, k'])
 // dtoken[t] = sum over k of dlogit[t, k] prototype_k
 //
-// `main`: one invocation a token. `serial`: one invocation two tokens, four intentions at a time.
+// `main`: one invocation a token. `serial`: one invocation two tokens. Both four intentions at a time.
 // Parameters: kernels::prototype_softmax_backward::Params.
 
 struct Params {
@@ -20,6 +20,8 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dtoken: array<f32>; // [tokens, dim]
 @group(0) @binding(5) var<storage, read_write> dtoken4: array<vec4<f32>>;
 
+const TOGETHER = 4u; // intentions at a time
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -35,19 +37,25 @@ fn main(
     for (var k = 0u; k < params.intentions; k++) {
         along += cluster[first + k] * dcluster[first + k];
     }
-    for (var k = 0u; k < params.intentions; k++) {
-        dlogit[first + k] = params.scale * cluster[first + k] * (dcluster[first + k] - along);
-    }
-    for (var d = 0u; d < params.dim; d++) {
-        var sum = 0.0;
-        for (var k = 0u; k < params.intentions; k++) {
-            sum += dlogit[first + k] * prototype[k * params.dim + d];
+    for (var k = 0u; k < params.intentions; k += TOGETHER) {
+        var slopes = vec4<f32>(0.0); // dlogit
+        for (var j = 0u; j < TOGETHER; j++) {
+            if k + j < params.intentions {
+                slopes[j] = params.scale * cluster[first + k + j] * (dcluster[first + k + j] - along);
+                dlogit[first + k + j] = slopes[j];
+            }
         }
-        dtoken[t * params.dim + d] = sum;
+        let at = min(vec4(k) + vec4(0u, 1u, 2u, 3u), vec4(params.intentions - 1u)) * params.dim;
+        for (var d = 0u; d < params.dim; d++) {
+            var sum = 0.0;
+            if k > 0u {
+                sum = dtoken[t * params.dim + d];
+            }
+            let prototypes = vec4(prototype[at.x + d], prototype[at.y + d], prototype[at.z + d], prototype[at.w + d]);
+            dtoken[t * params.dim + d] = sum + dot(slopes, prototypes);
+        }
     }
 }
-
-const TOGETHER = 4u; // intentions at a time
 
 @compute @workgroup_size(8)
 fn serial(

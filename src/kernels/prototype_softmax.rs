@@ -5,7 +5,7 @@ use multiversion::multiversion;
 use super::{Real, fold, math, parallel};
 
 kernel! {
-    /// `main`: one invocation a token. `serial`: one invocation two tokens, four intentions at a time.
+    /// `main`: one invocation a token. `serial`: one invocation two tokens. Both four intentions at a time.
     "prototype_softmax"
     params {
         tokens: u32,
