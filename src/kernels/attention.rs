@@ -1,6 +1,7 @@
 //! Causal single-head attention over packed sequences, with the residual: y = x + dropout(softmax(q k^T / sqrt(D)) v).
 //!
 //! The shares are dropped out too. Nothing of size T x T is stored: a block of queries meets its keys a block at a time.
+//! In the twin, it meets all keys up to its own at once, which are columns of a transpose then.
 
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -8,8 +9,8 @@ use rayon::prelude::*;
 use super::dropout::factor;
 use super::{Real, math, parallel};
 
-/// Queries of a block in the twin.
-const BLOCK: usize = 32;
+/// Queries of a block in the twin: rows of whole blocks of a small product, few of whose keys come after a query.
+pub(super) const BLOCK: usize = 12;
 
 kernel! {
     /// A workgroup 8 tokens of a sequence; 8 queries meet 8 keys at a time, one pair an invocation. In `serial`, an
@@ -78,48 +79,72 @@ pub fn twin<R: Real>(
         .zip(parallel::by_sequence(mixed, offsets, dim))
         .zip(parallel::by_sequence(log_sum, offsets, 1))
         .enumerate()
-        .for_each(|(s, ((y, mixed), log_sum))| {
+        .for_each_init(Vec::new, |scratch, (s, ((y, mixed), log_sum))| {
             let first = offsets[s] as usize;
             let tokens = log_sum.len();
+            let row = math::scattered(tokens);
+            scratch.resize((dim + BLOCK) * row, R::zero());
+            let (key, shares) = scratch.split_at_mut(dim * row);
             let qkv = &qkv[first * 3 * dim..][..tokens * 3 * dim];
-            let mut shares = vec![R::zero(); BLOCK.min(tokens) * tokens];
+            math::transpose(math::Matrix::new(&qkv[dim..], tokens, dim, 3 * dim), key, row);
             for start in (0..tokens).step_by(BLOCK) {
                 let end = (start + BLOCK).min(tokens);
-                scores(p, qkv, start, end, &mut shares);
-                for i in start..end {
-                    log_sum[i] = softmax(p, first + i, &mut shares[(i - start) * end..][..end], i + 1);
-                }
+                scores(p.scale, dim, &qkv[start * 3 * dim..], key, (end - start, end), shares);
+                softmax(p, (first, start), row, shares, &mut log_sum[start..end]);
                 let value = math::Matrix::new(&qkv[2 * dim..], end, dim, 3 * dim);
-                let rows = math::Matrix::new(&shares[..(end - start) * end], end - start, end, end);
-                math::matmul(&mut mixed[start * dim..end * dim], dim, false, R::one(), rows, value);
+                let shares = math::Matrix::new(shares, end - start, end, row);
+                math::matmul(&mut mixed[start * dim..end * dim], dim, false, R::one(), shares, value);
             }
             add_residual(p, first * dim, mixed, &x[first * dim..][..tokens * dim], y);
         });
 }
 
-/// The scores of one query token, those of its `keys` first, to shares with their mask; their log-sum.
+/// Scores of `rows` queries, from the first of `query` on, with the keys before `end`, which `key` holds as columns. Both
+/// passes make them here, so that they are the same to the bit.
+pub(super) fn scores<R: Real>(
+    scale: f32,
+    dim: usize,
+    query: &[R],
+    key: &[R],
+    (rows, end): (usize, usize),
+    out: &mut [R],
+) {
+    let row = key.len() / dim;
+    let query = math::Matrix::new(query, rows, dim, 3 * dim);
+    math::matmul(out, row, false, R::of(scale), query, math::Matrix::new(key, dim, math::whole(end), row));
+}
+
+/// The scores of a block of queries, from token `start` of a sequence on, to shares with their mask, zero for later keys
+/// of the block; and their log-sums. A step at a time for all rows: the sums that end one row's overlap with the next row.
 #[multiversion(targets = "simd")]
-fn softmax<R: Real>(p: &Params, token: usize, row: &mut [R], keys: usize) -> R {
-    let (row, later) = row.split_at_mut(keys);
-    later.fill(R::zero());
-    let peak = math::largest(row);
-    for share in row.iter_mut() {
-        *share = (*share - peak).exp_fast();
+fn softmax<R: Real>(p: &Params, (first, start): (usize, usize), row: usize, shares: &mut [R], log_sum: &mut [R]) {
+    let end = start + log_sum.len();
+    let (mut peaks, mut totals) = ([R::zero(); BLOCK], [R::zero(); BLOCK]);
+    let shares = &mut shares[..log_sum.len() * row];
+    for (i, (share, peak)) in (start..).zip(shares.chunks_exact_mut(row).zip(&mut peaks)) {
+        *peak = math::largest(math::until(share, i + 1, end));
     }
-    let total = math::sum(row);
-    let scale = total.recip();
-    if p.share_below == 0 {
-        for share in row.iter_mut() {
-            *share *= scale;
-        }
-    } else {
-        let element = (token as u32).wrapping_mul(p.length);
-        for (j, share) in row.iter_mut().enumerate() {
-            let kept = factor::<R>(p.share_below, p.share_scale, p.share_key, element.wrapping_add(j as u32));
-            *share *= scale * kept;
+    for (i, ((share, &peak), total)) in (start..).zip(shares.chunks_exact_mut(row).zip(&peaks).zip(&mut totals)) {
+        *total = math::map_sum(&mut share[..math::whole(i + 1)], |share| (share - peak).exp_fast());
+    }
+    for (i, (share, total)) in (start..).zip(shares.chunks_exact_mut(row).zip(&totals)) {
+        let share = &mut share[..math::whole(i + 1)];
+        let scale = total.recip();
+        if p.share_below == 0 {
+            for share in share {
+                *share *= scale;
+            }
+        } else {
+            let element = ((first + i) as u32).wrapping_mul(p.length);
+            for (j, share) in share.iter_mut().enumerate() {
+                let kept = factor::<R>(p.share_below, p.share_scale, p.share_key, element.wrapping_add(j as u32));
+                *share *= scale * kept;
+            }
         }
     }
-    peak + total.ln()
+    for (log_sum, (&peak, &total)) in log_sum.iter_mut().zip(peaks.iter().zip(&totals)) {
+        *log_sum = peak + total.ln();
+    }
 }
 
 /// y = x + dropout(mixed), of elements from `first` on.
@@ -136,13 +161,4 @@ fn add_residual<R: Real>(p: &Params, first: usize, mixed: &[R], x: &[R], y: &mut
             y[e] = x[e] + kept * mixed[e];
         }
     }
-}
-
-/// Scores of the queries `start..end` of a sequence with its keys `0..end`: `[end - start, end]`.
-#[inline(always)]
-fn scores<R: Real>(p: &Params, qkv: &[R], start: usize, end: usize, out: &mut [R]) {
-    let dim = p.dim as usize;
-    let query = math::Matrix::new(&qkv[start * 3 * dim..], end - start, dim, 3 * dim);
-    let key = math::Matrix::new(&qkv[dim..], end, dim, 3 * dim);
-    math::matmul(&mut out[..(end - start) * end], end, false, R::of(p.scale), query, key.t());
 }

@@ -3,11 +3,12 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::attention::{BLOCK, scores};
 use super::dropout::factor;
 use super::{Real, math, parallel};
 
-/// Queries of a block in the twin.
-const BLOCK: usize = 32;
+/// Queries whose shares the twin keeps until the gradients of their keys are made of them: some blocks.
+const SPAN: usize = 21 * BLOCK;
 
 kernel! {
     /// A workgroup 8 tokens of a sequence; 8 queries meet 8 keys at a time, one pair an invocation. In `serial`, an
@@ -57,78 +58,120 @@ pub fn twin<R: Real>(
     offsets: &[u32],
     _owners: &[u32],
     qkv: &[R],
-    mixed: &[R],
+    _mixed: &[R],
     log_sum: &[R],
     dy: &[R],
     dqkv: &mut [R],
 ) {
     let dim = p.dim as usize;
-    let wide = 3 * dim;
     let offsets = &offsets[..=p.sequences as usize];
-    parallel::by_sequence(dqkv, offsets, wide).into_par_iter().enumerate().for_each(|(s, dqkv)| {
-        let first = offsets[s] as usize;
-        let tokens = dqkv.len() / wide;
-        let qkv = &qkv[first * wide..][..tokens * wide];
-        // Gradient of `mixed`, through the output's dropout.
-        let mut dmixed = dy[first * dim..(first + tokens) * dim].to_vec();
-        drop_output(p, first * dim, &mut dmixed);
-        dqkv.fill(R::zero());
-        let mut shares = vec![R::zero(); BLOCK.min(tokens) * tokens];
-        let mut dscores = shares.clone();
-        for start in (0..tokens).step_by(BLOCK) {
-            let end = (start + BLOCK).min(tokens);
-            let rows = end - start;
-            let query = math::Matrix::new(&qkv[start * wide..], rows, dim, wide);
-            let key = math::Matrix::new(&qkv[dim..], end, dim, wide);
-            let value = math::Matrix::new(&qkv[2 * dim..], end, dim, wide);
-            let douter = math::Matrix::new(&dmixed[start * dim..end * dim], rows, dim, dim);
-            math::matmul(&mut shares[..rows * end], end, false, R::of(p.scale), query, key.t());
-            math::matmul(&mut dscores[..rows * end], end, false, R::one(), douter, value.t());
-            for i in start..end {
-                let token = first + i;
-                let along = math::dot(&dmixed[i * dim..][..dim], &mixed[token * dim..][..dim]);
-                let row = (i - start) * end..(i - start + 1) * end;
-                let (share, dscore) = (&mut shares[row.clone()], &mut dscores[row]);
-                softmax_backward(p, token, (log_sum[token], along), share, dscore, i + 1);
-            }
-            let shares = math::Matrix::new(&shares[..rows * end], rows, end, end);
-            let dscores = math::Matrix::new(&dscores[..rows * end], rows, end, end);
-            math::matmul(&mut dqkv[start * wide..], wide, false, R::of(p.scale), dscores, key);
-            math::matmul(&mut dqkv[dim..], wide, true, R::of(p.scale), dscores.t(), query);
-            math::matmul(&mut dqkv[2 * dim..], wide, true, R::one(), shares.t(), douter);
-        }
-    });
+    parallel::by_sequence(dqkv, offsets, 3 * dim).into_par_iter().enumerate().for_each_init(
+        Vec::new,
+        |scratch, (s, dqkv)| {
+            let (first, last) = (offsets[s] as usize, offsets[s + 1] as usize);
+            let (qkv, dy) = (&qkv[first * 3 * dim..last * 3 * dim], &dy[first * dim..last * dim]);
+            sequence(p, first, qkv, &log_sum[first..last], dy, dqkv, scratch);
+        },
+    );
 }
 
-/// The gradient of the attention's own output, through its dropout, of elements from `first` on.
-#[multiversion(targets = "simd")]
-fn drop_output<R: Real>(p: &Params, first: usize, dmixed: &mut [R]) {
-    if p.drop_below > 0 {
-        for (e, value) in dmixed.iter_mut().enumerate() {
-            *value *= factor::<R>(p.drop_below, p.drop_scale, p.drop_key, (first + e) as u32);
+/// The gradients of the tokens of a sequence, the first of which is `first` of all.
+fn sequence<R: Real>(
+    p: &Params,
+    first: usize,
+    qkv: &[R],
+    log_sum: &[R],
+    dy: &[R],
+    dqkv: &mut [R],
+    scratch: &mut Vec<R>,
+) {
+    let (dim, tokens) = (p.dim as usize, log_sum.len());
+    let wide = 3 * dim;
+    let row = math::scattered(tokens);
+    let span = SPAN.min(tokens);
+    scratch.resize(tokens * dim + 2 * (dim + span) * row + BLOCK * row, R::zero());
+    let (dmixed, rest) = scratch.split_at_mut(tokens * dim);
+    let (columns, rest) = rest.split_at_mut(2 * dim * row);
+    let (shares, rest) = rest.split_at_mut(span * row);
+    let (dscores, probabilities) = rest.split_at_mut(span * row);
+    drop_output(p, first * dim, dy, dmixed);
+    // Keys and values at once, as they lie together.
+    math::transpose(math::Matrix::new(&qkv[dim..], tokens, 2 * dim, wide), columns, row);
+    let (key, value) = columns.split_at(dim * row);
+    for from in (0..tokens).step_by(SPAN) {
+        let to = (from + SPAN).min(tokens);
+        for start in (from..to).step_by(BLOCK) {
+            let end = (start + BLOCK).min(to);
+            let block = (start - from) * row..(end - from) * row;
+            let (shares, dscores) = (&mut shares[block.clone()], &mut dscores[block]);
+            scores(p.scale, dim, &qkv[start * wide..], key, (end - start, end), shares);
+            let douter = math::Matrix::new(&dmixed[start * dim..], end - start, dim, dim);
+            let value = math::Matrix::new(value, dim, math::whole(end), row);
+            math::matmul(dscores, row, false, R::one(), douter, value);
+            softmax_backward(p, first, start, &log_sum[start..end], (shares, dscores), probabilities);
+            let dscores = math::Matrix::new(dscores, end - start, end, row);
+            let key = math::Matrix::new(&qkv[dim..], end, dim, wide);
+            math::matmul(&mut dqkv[start * wide..], wide, false, R::of(p.scale), dscores, key);
+        }
+        for start in (0..to).step_by(BLOCK) {
+            let end = (start + BLOCK).min(to);
+            // The queries of the span that have these keys.
+            let after = start.max(from);
+            let at = (after - from) * row + start;
+            let columns = |data| math::Matrix::new(data, to - after, end - start, row).t();
+            let query = math::Matrix::new(&qkv[after * wide..], to - after, dim, wide);
+            let douter = math::Matrix::new(&dmixed[after * dim..], to - after, dim, dim);
+            let add = from > start;
+            let (dkey, dvalue) = (start * wide + dim, start * wide + 2 * dim);
+            math::matmul(&mut dqkv[dkey..], wide, add, R::of(p.scale), columns(&dscores[at..]), query);
+            math::matmul(&mut dqkv[dvalue..], wide, add, R::one(), columns(&shares[at..]), douter);
         }
     }
 }
 
-/// Of one query token: scores to shares with their mask, and gradients of masked shares to those of scores.
+/// The gradient of the attention's own output, through its dropout, of elements from `first` on.
+#[multiversion(targets = "simd")]
+fn drop_output<R: Real>(p: &Params, first: usize, dy: &[R], dmixed: &mut [R]) {
+    for (e, (dmixed, &dy)) in dmixed.iter_mut().zip(dy).enumerate() {
+        *dmixed = dy * factor::<R>(p.drop_below, p.drop_scale, p.drop_key, (first + e) as u32);
+    }
+}
+
+/// Of a block of queries, from token `start` of the sequence on: scores to shares with their mask, and gradients of masked
+/// shares to those of scores.
 #[multiversion(targets = "simd")]
 fn softmax_backward<R: Real>(
     p: &Params,
-    token: usize,
-    (log, along): (R, R),
-    share: &mut [R],
-    dscore: &mut [R],
-    keys: usize,
+    first: usize,
+    start: usize,
+    log_sum: &[R],
+    (shares, dscores): (&mut [R], &mut [R]),
+    probabilities: &mut [R],
 ) {
-    let (share, later) = share.split_at_mut(keys);
-    later.fill(R::zero());
-    let (dscore, later) = dscore.split_at_mut(keys);
-    later.fill(R::zero());
-    let element = (token as u32).wrapping_mul(p.length);
-    for (j, (share, dscore)) in share.iter_mut().zip(dscore).enumerate() {
-        let probability = (*share - log).exp_fast();
-        let kept = factor::<R>(p.share_below, p.share_scale, p.share_key, element.wrapping_add(j as u32));
-        *dscore = probability * (kept * *dscore - along);
-        *share = kept * probability;
+    let row = probabilities.len() / BLOCK;
+    let end = start + log_sum.len();
+    let rows = shares.chunks_exact_mut(row).zip(probabilities.chunks_exact_mut(row));
+    for (i, (&log, (share, probability))) in (start..).zip(log_sum.iter().zip(rows)) {
+        let element = ((first + i) as u32).wrapping_mul(p.length);
+        for (j, (share, probability)) in math::until(share, i + 1, end).iter_mut().zip(probability).enumerate() {
+            *probability = (*share - log).exp_fast();
+            let kept = factor::<R>(p.share_below, p.share_scale, p.share_key, element.wrapping_add(j as u32));
+            *share = kept * *probability;
+        }
+    }
+    let mut along = [R::zero(); BLOCK];
+    let rows = shares.chunks_exact(row).zip(dscores.chunks_exact(row));
+    for (i, (along, (share, dscore))) in (start..end).zip(along.iter_mut().zip(rows)) {
+        let keys = math::whole(i + 1);
+        // It is `dmixed . mixed` too. As a sum of these products, it cancels one whose share is all.
+        *along = math::dot(&share[..keys], &dscore[..keys]);
+    }
+    let rows = dscores.chunks_exact_mut(row).zip(shares.chunks_exact(row).zip(probabilities.chunks_exact(row)));
+    for (i, (along, (dscore, (share, probability)))) in (start..end).zip(along.into_iter().zip(rows)) {
+        let (dscore, later) = dscore.split_at_mut(math::whole(i + 1));
+        for (dscore, (&share, &probability)) in dscore.iter_mut().zip(share.iter().zip(probability)) {
+            *dscore = share * *dscore - probability * along;
+        }
+        later[..end.saturating_sub(dscore.len())].fill(R::zero());
     }
 }
