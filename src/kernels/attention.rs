@@ -89,7 +89,8 @@ pub fn twin<R: Real>(
             math::transpose(math::Matrix::new(&qkv[dim..], tokens, dim, 3 * dim), key, row);
             for start in (0..tokens).step_by(BLOCK) {
                 let end = (start + BLOCK).min(tokens);
-                scores(p.scale, dim, &qkv[start * 3 * dim..], key, (end - start, end), shares);
+                let query = math::Matrix::new(&qkv[start * 3 * dim..], end - start, dim, 3 * dim);
+                scores(p.scale, query, key, end, shares);
                 softmax(p, (first, start), row, shares, &mut log_sum[start..end]);
                 let value = math::Matrix::new(&qkv[2 * dim..], end, dim, 3 * dim);
                 let shares = math::Matrix::new(shares, end - start, end, row);
@@ -99,19 +100,12 @@ pub fn twin<R: Real>(
         });
 }
 
-/// Scores of `rows` queries, from the first of `query` on, with the keys before `end`, which `key` holds as columns. Both
-/// passes make them here, so that they are the same to the bit.
-pub(super) fn scores<R: Real>(
-    scale: f32,
-    dim: usize,
-    query: &[R],
-    key: &[R],
-    (rows, end): (usize, usize),
-    out: &mut [R],
-) {
-    let row = key.len() / dim;
-    let query = math::Matrix::new(query, rows, dim, 3 * dim);
-    math::matmul(out, row, false, R::of(scale), query, math::Matrix::new(key, dim, math::whole(end), row));
+/// Scores of `rows` queries, from the first of `query` on, with the keys before `end`, which `key` holds as columns, and some
+/// that mean nothing, up to whole vectors. Both passes make them here, so that they are the same to the bit.
+pub(super) fn scores<R: Real>(scale: f32, query: math::Matrix<R>, key: &[R], end: usize, out: &mut [R]) {
+    let row = key.len() / query.columns;
+    let key = math::Matrix::new(key, query.columns, end.next_multiple_of(8), row);
+    math::matmul(out, row, false, R::of(scale), query, key);
 }
 
 /// The scores of a block of queries, from token `start` of a sequence on, to shares with their mask, zero for later keys
@@ -122,7 +116,7 @@ fn softmax<R: Real>(p: &Params, (first, start): (usize, usize), row: usize, shar
     let (mut peaks, mut totals) = ([R::zero(); BLOCK], [R::zero(); BLOCK]);
     let shares = &mut shares[..log_sum.len() * row];
     for (i, (share, peak)) in (start..).zip(shares.chunks_exact_mut(row).zip(&mut peaks)) {
-        *peak = math::largest(math::until(share, i + 1, end));
+        *peak = math::largest(math::until(share, i + 1, end, R::neg_infinity()));
     }
     for (i, ((share, &peak), total)) in (start..).zip(shares.chunks_exact_mut(row).zip(&peaks).zip(&mut totals)) {
         *total = math::map_sum(&mut share[..math::whole(i + 1)], |share| (share - peak).exp_fast());

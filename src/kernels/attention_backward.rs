@@ -104,10 +104,8 @@ fn sequence<R: Real>(
             let end = (start + BLOCK).min(to);
             let block = (start - from) * row..(end - from) * row;
             let (shares, dscores) = (&mut shares[block.clone()], &mut dscores[block]);
-            scores(p.scale, dim, &qkv[start * wide..], key, (end - start, end), shares);
-            let douter = math::Matrix::new(&dmixed[start * dim..], end - start, dim, dim);
-            let value = math::Matrix::new(value, dim, math::whole(end), row);
-            math::matmul(dscores, row, false, R::one(), douter, value);
+            scores(p.scale, math::Matrix::new(&qkv[start * wide..], end - start, dim, wide), key, end, shares);
+            scores(1.0, math::Matrix::new(&dmixed[start * dim..], end - start, dim, dim), value, end, dscores);
             softmax_backward(p, first, start, &log_sum[start..end], (shares, dscores), probabilities);
             let dscores = math::Matrix::new(dscores, end - start, end, row);
             let key = math::Matrix::new(&qkv[dim..], end, dim, wide);
@@ -153,25 +151,25 @@ fn softmax_backward<R: Real>(
     let rows = shares.chunks_exact_mut(row).zip(probabilities.chunks_exact_mut(row));
     for (i, (&log, (share, probability))) in (start..).zip(log_sum.iter().zip(rows)) {
         let element = ((first + i) as u32).wrapping_mul(p.length);
-        for (j, (share, probability)) in math::until(share, i + 1, end).iter_mut().zip(probability).enumerate() {
+        let share = math::until(share, i + 1, end, R::neg_infinity());
+        for (j, (share, probability)) in share.iter_mut().zip(probability).enumerate() {
             *probability = (*share - log).exp_fast();
             let kept = factor::<R>(p.share_below, p.share_scale, p.share_key, element.wrapping_add(j as u32));
             *share = kept * *probability;
         }
     }
     let mut along = [R::zero(); BLOCK];
-    let rows = shares.chunks_exact(row).zip(dscores.chunks_exact(row));
+    let rows = shares.chunks_exact(row).zip(dscores.chunks_exact_mut(row));
     for (i, (along, (share, dscore))) in (start..end).zip(along.iter_mut().zip(rows)) {
-        let keys = math::whole(i + 1);
+        let dscore = math::until(dscore, i + 1, end, R::zero());
         // It is `dmixed . mixed` too. As a sum of these products, it cancels one whose share is all.
-        *along = math::dot(&share[..keys], &dscore[..keys]);
+        *along = math::dot(&share[..dscore.len()], dscore);
     }
     let rows = dscores.chunks_exact_mut(row).zip(shares.chunks_exact(row).zip(probabilities.chunks_exact(row)));
     for (i, (along, (dscore, (share, probability)))) in (start..end).zip(along.into_iter().zip(rows)) {
-        let (dscore, later) = dscore.split_at_mut(math::whole(i + 1));
+        let dscore = &mut dscore[..math::whole(i + 1)];
         for (dscore, (&share, &probability)) in dscore.iter_mut().zip(share.iter().zip(probability)) {
             *dscore = share * *dscore - probability * along;
         }
-        later[..end.saturating_sub(dscore.len())].fill(R::zero());
     }
 }

@@ -35,6 +35,15 @@ pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], y: &mut [R], stats: &mut [
 
 #[multiversion(targets = "simd")]
 fn norm_rows<R: Real>(dim: usize, x: &[R], norm: &[R], y: &mut [R], stats: &mut [R]) {
+    // A row of a known length stays in registers.
+    match dim {
+        64 => norm_rows_of(64, x, norm, y, stats),
+        _ => norm_rows_of(dim, x, norm, y, stats),
+    }
+}
+
+#[inline(always)]
+fn norm_rows_of<R: Real>(dim: usize, x: &[R], norm: &[R], y: &mut [R], stats: &mut [R]) {
     let (weight, bias) = (&norm[..dim], &norm[dim..2 * dim]);
     let n = R::of(dim as f32);
     for ((x, y), stats) in x.chunks_exact(dim).zip(y.chunks_exact_mut(dim)).zip(stats.chunks_exact_mut(2)) {

@@ -162,15 +162,18 @@ pub fn map_sum<R: Real>(a: &mut [R], f: impl Fn(R) -> R) -> R {
     fold_lanes(sums)
 }
 
-/// The first `n` scores of a row, and after them, up to whole lanes, some whose exponential is 0. What comes then, before
-/// `end`, is set to 0.
+/// The first `n` elements of a row (one or more), and after them, up to whole lanes, `rest`. What comes then, before `end`,
+/// is set to 0.
 #[inline(always)]
-pub fn until<R: Real>(row: &mut [R], n: usize, end: usize) -> &mut [R] {
+pub fn until<R: Real>(row: &mut [R], n: usize, end: usize, rest: R) -> &mut [R] {
     let (row, later) = row.split_at_mut(whole(n));
-    row[n..].fill(R::neg_infinity());
-    if end > row.len() {
-        later[..end - row.len()].fill(R::zero());
+    if let Some((before, last)) = row.split_last_chunk_mut::<LANES>() {
+        let kept = n - before.len();
+        for (lane, x) in last.iter_mut().enumerate() {
+            *x = if lane < kept { *x } else { rest };
+        }
     }
+    later[..end.saturating_sub(row.len())].fill(R::zero());
     row
 }
 
