@@ -51,7 +51,15 @@ pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], stats: &[R], dy: &[R], dx:
 
 #[multiversion(targets = "simd")]
 fn gradient_rows<R: Real>(p: &Params, x: &[R], weight: &[R], stats: &[R], dy: &[R], dx: &mut [R]) {
-    let dim = weight.len();
+    // A row of a known length stays in registers.
+    match weight.len() {
+        64 => gradient_rows_of(64, p, x, weight, stats, dy, dx),
+        dim => gradient_rows_of(dim, p, x, weight, stats, dy, dx),
+    }
+}
+
+#[inline(always)]
+fn gradient_rows_of<R: Real>(dim: usize, p: &Params, x: &[R], weight: &[R], stats: &[R], dy: &[R], dx: &mut [R]) {
     let n = R::of(p.dim as f32);
     let mut scaled = vec![R::zero(); dim];
     let mut centred = vec![R::zero(); dim];

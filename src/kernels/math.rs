@@ -99,7 +99,9 @@ pub fn sum<R: Real>(a: &[R]) -> R {
 }
 
 #[inline(always)]
-fn fold_lanes<R: Real>(mut sums: [R; LANES]) -> R {
+fn fold_lanes<R: Real>(sums: [R; LANES]) -> R {
+    // Through memory: the compiler would have the loops before this add two lanes at a time, in the order of this end.
+    let mut sums = std::hint::black_box(sums);
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
