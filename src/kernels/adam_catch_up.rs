@@ -117,10 +117,16 @@ pub fn twin<R: Real, S: Stored<R>>(
     let own = p.first as usize * dim..(p.first + p.rows) as usize * dim;
     let moments = m[own.clone()].chunks_mut(dim).zip(v[own.clone()].chunks_mut(dim));
     let mut rows: Vec<_> = h[own].chunks_mut(dim).zip(moments).zip(items).collect();
-    parallel::chunks(&mut rows, 1, parallel::ROWS, |_, rows| {
-        for ((h, (m, v)), item) in rows {
+    let place = |item: u32| (item - p.base) as usize * words..((item - p.base) as usize + 1) * words;
+    parallel::chunks(&mut rows, 1, parallel::ROWS, |first, rows| {
+        for (i, ((h, (m, v)), item)) in rows.iter_mut().enumerate() {
+            if let Some(&item) = items.get(first + i + parallel::AHEAD) {
+                for part in [table, first_moment, second_moment] {
+                    parallel::prefetch(&part[place(item)]);
+                }
+            }
+            let at = place(**item);
             let item = (**item - p.base) as usize;
-            let at = item * words..(item + 1) * words;
             S::load(&table[at.clone()], p.packed, h);
             S::load(&first_moment[at.clone()], p.packed, m);
             S::load(&second_moment[at], p.packed, v);

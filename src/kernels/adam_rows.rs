@@ -79,7 +79,13 @@ pub fn twin<R: Real, S: Stored<R>>(
         let mut new = vec![R::zero(); 3 * dim];
         let (h, moments) = new.split_at_mut(dim);
         let (m, v) = moments.split_at_mut(dim);
-        for (i, row) in rows.iter_mut().enumerate() {
+        for i in 0..rows.len() {
+            if let Some((h, m, v)) = rows.get(i + parallel::AHEAD) {
+                for row in [h, m, v] {
+                    parallel::prefetch(row);
+                }
+            }
+            let row = &mut rows[i];
             let chance = (p.packed, p.key, items[first + i]);
             let from = working.row(first + i);
             if p.update == 0 {

@@ -86,9 +86,16 @@ pub fn twin<R: Real>(
             scratch.resize((dim + BLOCK) * row, R::zero());
             let (key, shares) = scratch.split_at_mut(dim * row);
             let qkv = &qkv[first * 3 * dim..][..tokens * 3 * dim];
-            math::transpose(math::Matrix::new(&qkv[dim..], tokens, dim, 3 * dim), key, row);
+            let mut done = 0;
             for start in (0..tokens).step_by(BLOCK) {
                 let end = (start + BLOCK).min(tokens);
+                if done < end {
+                    let next = end.next_multiple_of(8).min(tokens);
+                    let rows = math::Matrix::new(&qkv[done * 3 * dim + dim..], next - done, dim, 3 * dim);
+                    math::transpose(rows, &mut key[done..], row);
+                    done = next;
+                    parallel::prefetch(&qkv[next * 3 * dim..(next + BLOCK).min(tokens) * 3 * dim]);
+                }
                 let query = math::Matrix::new(&qkv[start * 3 * dim..], end - start, dim, 3 * dim);
                 scores(p.scale, query, key, end, shares);
                 softmax(p, (first, start), row, shares, &mut log_sum[start..end]);

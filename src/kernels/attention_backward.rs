@@ -95,13 +95,22 @@ fn sequence<R: Real>(
     let (shares, rest) = rest.split_at_mut(span * row);
     let (dscores, probabilities) = rest.split_at_mut(span * row);
     drop_output(p, first * dim, dy, dmixed);
-    // Keys and values at once, as they lie together.
-    math::transpose(math::Matrix::new(&qkv[dim..], tokens, 2 * dim, wide), columns, row);
-    let (key, value) = columns.split_at(dim * row);
+    let mut done = 0;
     for from in (0..tokens).step_by(SPAN) {
         let to = (from + SPAN).min(tokens);
         for start in (from..to).step_by(BLOCK) {
             let end = (start + BLOCK).min(to);
+            if done < end {
+                let next = end.next_multiple_of(8).min(tokens);
+                // Keys and values at once, as they lie together.
+                let rows = math::Matrix::new(&qkv[done * wide + dim..], next - done, 2 * dim, wide);
+                math::transpose(rows, &mut columns[done..], row);
+                done = next;
+                let soon = next * wide..(next + BLOCK).min(tokens) * wide;
+                parallel::prefetch(&qkv[soon.clone()]);
+                parallel::prefetch(&dqkv[soon]);
+            }
+            let (key, value) = columns.split_at(dim * row);
             let block = (start - from) * row..(end - from) * row;
             let (shares, dscores) = (&mut shares[block.clone()], &mut dscores[block]);
             scores(p.scale, math::Matrix::new(&qkv[start * wide..], end - start, dim, wide), key, end, shares);

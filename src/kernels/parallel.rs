@@ -7,6 +7,20 @@ use rayon::prelude::*;
 /// Rows of a chunk where a row is cheap.
 pub const ROWS: usize = 64;
 
+/// So many rows before they are used, rows at scattered places are fetched.
+pub const AHEAD: usize = 4;
+
+/// Has the processor fetch what is soon read or written, where that is at places which it cannot guess.
+#[inline(always)]
+pub fn prefetch<A>(data: &[A]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in data.chunks(64 / size_of::<A>()) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint that reads and writes nothing, at an address inside the slice.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+}
+
 /// Calls `body(first row, chunk)` for each chunk of `rows` rows of `out`.
 pub fn chunks<A: Send>(out: &mut [A], row: usize, rows: usize, body: impl Fn(usize, &mut [A]) + Sync) {
     out.par_chunks_mut(row * rows).enumerate().for_each(|(i, out)| body(i * rows, out));

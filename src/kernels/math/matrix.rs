@@ -5,7 +5,7 @@ use multiversion::multiversion;
 
 #[cfg(target_arch = "x86_64")]
 use super::super::small_product;
-use super::{LANES, Real, add_scaled, whole};
+use super::{LANES, Real, add_scaled};
 
 /// A matrix to read: element (i, j) is `data[i * row + j * column]`.
 #[derive(Clone, Copy)]
@@ -58,11 +58,11 @@ pub fn transposed<R: Real>(data: &[R], rows: usize, columns: usize) -> (Vec<R>, 
     (out, row)
 }
 
-/// The transpose of a matrix of contiguous rows, to rows that are `row` apart and at least [`whole`]: up to that, anything is
-/// written past their ends.
+/// The transpose of a matrix of contiguous rows, to rows that are `row` apart; past their ends, up to a multiple of 8
+/// elements, anything is written.
 pub fn transpose<R: Real>(from: Matrix<R>, out: &mut [R], row: usize) {
     let (rows, columns) = (from.rows, from.columns);
-    assert!(from.column == 1 && whole(rows) <= row && columns * row <= out.len());
+    assert!(from.column == 1 && columns.saturating_sub(1) * row + rows.next_multiple_of(8) <= out.len());
     from.check();
     #[cfg(target_arch = "x86_64")]
     if let (Some(from), Some(out)) = (from.floats(), R::floats_mut(out))
@@ -71,7 +71,7 @@ pub fn transpose<R: Real>(from: Matrix<R>, out: &mut [R], row: usize) {
         // SAFETY: asked just now; sizes and strides were checked against the slices above.
         return unsafe { small_product::transpose(from, out.as_mut_ptr(), row) };
     }
-    for (j, out) in out.chunks_exact_mut(row).take(columns).enumerate() {
+    for (j, out) in out.chunks_mut(row).take(columns).enumerate() {
         for (i, out) in out[..rows].iter_mut().enumerate() {
             *out = from.data[i * from.row + j];
         }
