@@ -16,6 +16,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, dim]
 @group(0) @binding(3) var<storage, read_write> y4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> stats: array<f32>; // [rows, 2]
+@group(0) @binding(5) var<uniform> x_uniform: array<vec4<f32>, 4096>; // the first of `x`
+@group(0) @binding(6) var<uniform> norm_uniform: array<vec4<f32>, 4096>; // the first of `norm`
+
+override x_from_uniform: bool = false; // whether x is all there
+override norm_from_uniform: bool = false; // whether norm is
 
 const EPSILON = 1e-5;
 const LANES = 16u;
@@ -79,6 +84,20 @@ fn main(
 
 const OWN = 4u; // rows of an invocation of `serial`
 
+fn x_vector(at: u32) -> vec4<f32> {
+    if x_from_uniform {
+        return x_uniform[at];
+    }
+    return x4[at];
+}
+
+fn norm_vector(at: u32) -> vec4<f32> {
+    if norm_from_uniform {
+        return norm_uniform[at];
+    }
+    return norm4[at];
+}
+
 @compute @workgroup_size(8)
 fn serial(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -97,7 +116,7 @@ fn serial(
     var squares: array<vec4<f32>, OWN>;
     for (var r = 0u; r < OWN; r++) {
         at[r] = min(first + r, params.rows - 1u) * vectors;
-        shift[r] = x4[at[r]].x;
+        shift[r] = x_vector(at[r]).x;
         sums[r] = vec4<f32>(0.0);
         squares[r] = vec4<f32>(0.0);
     }
@@ -105,7 +124,7 @@ fn serial(
     // that the difference of the two loses no more than that in rounding.
     for (var v = 0u; v < vectors; v++) {
         for (var r = 0u; r < OWN; r++) {
-            let shifted = x4[at[r] + v] - shift[r];
+            let shifted = x_vector(at[r] + v) - shift[r];
             sums[r] += shifted;
             squares[r] += shifted * shifted;
         }
@@ -123,11 +142,11 @@ fn serial(
         }
     }
     for (var v = 0u; v < vectors; v++) {
-        let weight = norm4[v];
-        let bias = norm4[vectors + v];
+        let weight = norm_vector(v);
+        let bias = norm_vector(vectors + v);
         for (var r = 0u; r < OWN; r++) {
             if first + r < params.rows {
-                y4[at[r] + v] = (x4[at[r] + v] - mean[r]) * rstd[r] * weight + bias;
+                y4[at[r] + v] = (x_vector(at[r] + v) - mean[r]) * rstd[r] * weight + bias;
             }
         }
     }

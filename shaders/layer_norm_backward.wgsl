@@ -12,6 +12,7 @@ struct Params {
     accumulate: u32,
     slices: u32,
     stride: u32,
+    accumulate_gradient: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -26,6 +27,13 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dx4: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> gradient: array<f32>; // [slices, stride], of which [2, dim]
 @group(0) @binding(6) var<storage, read_write> gradient4: array<vec4<f32>>;
+@group(0) @binding(7) var<uniform> x_uniform: array<vec4<f32>, 4096>; // the first of `x`
+@group(0) @binding(8) var<uniform> norm_uniform: array<vec4<f32>, 4096>; // the first of `norm`
+@group(0) @binding(9) var<uniform> dy_uniform: array<vec4<f32>, 4096>; // the first of `dy`
+
+override x_from_uniform: bool = false; // whether x is all there
+override norm_from_uniform: bool = false; // whether norm is
+override dy_from_uniform: bool = false; // whether dy is
 
 const ROW_LANES = 16u;
 const COLUMNS = 64u;
@@ -57,8 +65,13 @@ fn sum_columns(block: u32, slice: u32, invocation: u32) {
             weight += partial_x[i];
             bias += partial_one[i];
         }
-        gradient[slice * params.stride + column] = weight;
-        gradient[slice * params.stride + params.dim + column] = bias;
+        let at = slice * params.stride + column;
+        if params.accumulate_gradient == 1u {
+            weight += gradient[at];
+            bias += gradient[at + params.dim];
+        }
+        gradient[at] = weight;
+        gradient[at + params.dim] = bias;
     }
 }
 
@@ -128,6 +141,27 @@ const OWN_COLUMNS = 16u; // vectors of its columns
 
 var<workgroup> partial: array<vec4<f32>, 256>; // [lane, dweight or dbias, vector]
 
+fn x_vector(at: u32) -> vec4<f32> {
+    if x_from_uniform {
+        return x_uniform[at];
+    }
+    return x4[at];
+}
+
+fn norm_vector(at: u32) -> vec4<f32> {
+    if norm_from_uniform {
+        return norm_uniform[at];
+    }
+    return norm4[at];
+}
+
+fn dy_vector(at: u32) -> vec4<f32> {
+    if dy_from_uniform {
+        return dy_uniform[at];
+    }
+    return dy4[at];
+}
+
 @compute @workgroup_size(8)
 fn serial(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -158,17 +192,17 @@ fn serial(
         // The columns of other workgroups.
         for (var other = 0u; other < vectors - own; other++) {
             let v = select(other + own, other, other < first);
-            let g = dy4[row * vectors + v] * norm4[v];
+            let g = dy_vector(row * vectors + v) * norm_vector(v);
             one += g;
-            along += g * (x4[row * vectors + v] - mean) * rstd;
+            along += g * (x_vector(row * vectors + v) - mean) * rstd;
         }
         var scaled: array<vec4<f32>, OWN_COLUMNS>;
         var centred: array<vec4<f32>, OWN_COLUMNS>;
         for (var c = 0u; c < OWN_COLUMNS; c++) {
             if c < own {
-                let g = dy4[row * vectors + first + c];
-                centred[c] = (x4[row * vectors + first + c] - mean) * rstd;
-                scaled[c] = g * norm4[first + c];
+                let g = dy_vector(row * vectors + first + c);
+                centred[c] = (x_vector(row * vectors + first + c) - mean) * rstd;
+                scaled[c] = g * norm_vector(first + c);
                 weights[c] += g * centred[c];
                 biases[c] += g;
                 one += scaled[c];
@@ -199,6 +233,10 @@ fn serial(
         for (var other = 0u; other < OWN_LANES; other++) {
             sum += partial[(other * 2u + kind) * OWN_COLUMNS + c];
         }
-        gradient4[slice * params.stride / 4u + kind * vectors + first + c] = sum;
+        let at = slice * params.stride / 4u + kind * vectors + first + c;
+        if params.accumulate_gradient == 1u {
+            sum += gradient4[at];
+        }
+        gradient4[at] = sum;
     }
 }

@@ -133,11 +133,37 @@ impl UniformView {
         4 * u64::from(elements) <= Self::BYTES
     }
 
-    /// The most rows of `width` elements that fit and after which another region may begin.
-    pub fn rows(width: u32) -> u32 {
-        let aligned = Region::aligned_rows(width);
-        (Self::BYTES as u32 / 4 / width / aligned).max(1) * aligned
+    /// Deals rows to runs of which tensors of these widths fit, each, and after which other regions may begin. Where what
+    /// they add up is kept in slices, each run has one of its own, as long as there are enough.
+    pub fn runs(rows: u32, widths: &[u32], slices: u32) -> impl Iterator<Item = Run> {
+        let aligned = widths.iter().copied().map(Region::aligned_rows).max().unwrap_or(1);
+        let widest = widths.iter().copied().max().unwrap_or(1);
+        let most = Self::BYTES as u32 / 4 / widest / aligned * aligned;
+        let each = rows.div_ceil(slices).next_multiple_of(aligned).min(most).max(aligned);
+        let count = rows.div_ceil(each).max(1);
+        (0..count).map(move |i| Run {
+            first: i * each,
+            rows: each.min(rows - i * each),
+            slice: i % slices,
+            slices: if i + 1 == count { slices.saturating_sub(i).max(1) } else { 1 },
+            accumulate: i >= slices,
+        })
     }
+}
+
+/// Rows that a call is made for of all that one is dealt to; see [`UniformView::runs`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Run {
+    /// The first row.
+    pub first: u32,
+    /// How many there are.
+    pub rows: u32,
+    /// The first slice that their sums are for.
+    pub slice: u32,
+    /// How many slices they are for: the last run has those that would be left without any.
+    pub slices: u32,
+    /// Whether a run before had the slice already.
+    pub accumulate: bool,
 }
 
 /// A kernel: the shader, what it is bound to, and its twin. Binding 0 of group 0 is the uniform `params`, binding

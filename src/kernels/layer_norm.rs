@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::{Real, fold, math, parallel};
+use super::{Call, Real, UniformView, fold, math, parallel};
 
 /// Added to the variance.
 pub const EPSILON: f32 = 1e-5;
@@ -23,7 +23,21 @@ kernel! {
     }
     work |_s| [8.0 * rows * dim, rows * (2.0 * dim + 2.0)]
     groups |p| fold(p.rows.div_ceil(16));
-    serial |p| (p.dim.is_multiple_of(4)).then(|| fold(p.rows.div_ceil(32)))
+    serial |p| (p.dim.is_multiple_of(4)).then(|| fold(p.rows.div_ceil(32)));
+    uniform x |p| UniformView::holds(p.rows * p.dim);
+    uniform norm |p| UniformView::holds(2 * p.dim);
+    parts |p, b| parts(&p, &b)
+}
+
+/// Calls on as many rows as a uniform view of x holds.
+fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
+    UniformView::runs(p.rows, &[p.dim, 2], 1)
+        .map(|run| {
+            let elements = run.first * p.dim;
+            let (x, y, stats) = (b.x.after(elements), b.y.after(elements), b.stats.after(2 * run.first));
+            call(Params { rows: run.rows, ..*p }, Bindings { x, y, stats, ..*b })
+        })
+        .collect()
 }
 
 pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], y: &mut [R], stats: &mut [R]) {

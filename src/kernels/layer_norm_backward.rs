@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::{Real, fold, math, parallel, slice_rows};
+use super::{Call, Real, Region, UniformView, fold, math, parallel, slice_rows};
 
 /// Iterations that an invocation of `serial` may make: llvmpipe ends loops after 65,535.
 const ITERATIONS: u32 = 60_000;
@@ -11,7 +11,16 @@ kernel! {
     /// The first workgroups sum 64 columns of a slice, the others have sixteen rows, sixteen invocations a row; or a
     /// workgroup has 64 columns of a slice for both.
     "layer_norm_backward"
-    params { rows: u32, dim: u32, accumulate: u32, slices: u32, stride: u32 }
+    params {
+        rows: u32,
+        dim: u32,
+        /// 1: dx is added to what is there
+        accumulate: u32,
+        slices: u32,
+        stride: u32,
+        /// 1: the gradients of weight and bias are added to what is there
+        accumulate_gradient: u32,
+    }
     bindings {
         /// `[rows, dim]`
         x: read f32,
@@ -23,16 +32,40 @@ kernel! {
         dy: read f32,
         /// `[rows, dim]`
         dx: write f32,
-        /// Of weight, then bias: `[2, dim]` in each slice
+        /// Of weight, then bias: `[2, dim]` in each slice; which rows a slice sums is the engine's choice
         gradient: write f32,
     }
-    work |_s| [17.0 * rows * dim, rows * ((3.0 + accumulate) * dim + 2.0) + 2.0 * slices * dim]
+    work |_s| [17.0 * rows * dim, rows * ((3.0 + accumulate) * dim + 2.0) + 2.0 * (1.0 + accumulate_gradient) * slices * dim]
     groups |p| fold(p.dim.div_ceil(64) * p.slices + p.rows.div_ceil(16));
     serial |p| {
         let iterations = p.rows.div_ceil(8 * p.slices) * (p.dim / 4 + 32);
-        let fits = p.dim.is_multiple_of(4) && p.stride.is_multiple_of(4) && iterations <= ITERATIONS;
+        let aligned = (p.stride as usize).is_multiple_of(Region::ALIGNMENT);
+        let fits = p.dim.is_multiple_of(4) && aligned && iterations <= ITERATIONS;
         fits.then(|| fold(p.dim.div_ceil(64) * p.slices))
-    }
+    };
+    uniform x |p| UniformView::holds(p.rows * p.dim);
+    uniform norm |p| UniformView::holds(2 * p.dim);
+    uniform dy |p| UniformView::holds(p.rows * p.dim);
+    parts |p, b| parts(&p, &b)
+}
+
+/// Calls on as many rows as uniform views of x and dy hold.
+fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
+    UniformView::runs(p.rows, &[p.dim, 2], p.slices)
+        .map(|run| {
+            let elements = run.first * p.dim;
+            let bindings = Bindings {
+                x: b.x.after(elements),
+                norm: b.norm,
+                stats: b.stats.after(2 * run.first),
+                dy: b.dy.after(elements),
+                dx: b.dx.after(elements),
+                gradient: b.gradient.after(run.slice * p.stride),
+            };
+            let accumulate_gradient = u32::from(p.accumulate_gradient == 1 || run.accumulate);
+            call(Params { rows: run.rows, slices: run.slices, accumulate_gradient, ..*p }, bindings)
+        })
+        .collect()
 }
 
 pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], stats: &[R], dy: &[R], dx: &mut [R], gradient: &mut [R]) {
@@ -43,9 +76,12 @@ pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], stats: &[R], dy: &[R], dx:
     });
     parallel::slices(gradient, (p.slices, p.stride, 2 * dim), |slice, out| {
         let rows = slice_rows(rows, p.slices as usize, slice);
+        if p.accumulate_gradient == 0 {
+            out.fill(R::zero());
+        }
         let (weight, bias) = out.split_at_mut(dim);
         let elements = rows.start * dim..rows.end * dim;
-        sum_rows(&x[elements.clone()], &stats[2 * rows.start..], &dy[elements], weight, bias);
+        add_rows(&x[elements.clone()], &stats[2 * rows.start..], &dy[elements], weight, bias);
     });
 }
 
@@ -84,9 +120,7 @@ fn gradient_rows_of<R: Real>(dim: usize, p: &Params, x: &[R], weight: &[R], stat
 }
 
 #[multiversion(targets = "simd")]
-fn sum_rows<R: Real>(x: &[R], stats: &[R], dy: &[R], weight: &mut [R], bias: &mut [R]) {
-    weight.fill(R::zero());
-    bias.fill(R::zero());
+fn add_rows<R: Real>(x: &[R], stats: &[R], dy: &[R], weight: &mut [R], bias: &mut [R]) {
     let dim = weight.len();
     let bias = &mut bias[..dim];
     for ((x, dy), stats) in x.chunks_exact(dim).zip(dy.chunks_exact(dim)).zip(stats.chunks_exact(2)) {

@@ -43,15 +43,13 @@ kernel! {
 
 /// Calls on as many rows as a uniform view of x holds.
 fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
-    let each = UniformView::rows(p.inner);
-    (0..p.rows)
-        .step_by(each as usize)
-        .map(|first| {
-            let residual = if p.residual == 1 { b.residual.after(first * p.outer) } else { b.residual };
-            let bindings =
-                Bindings { x: b.x.after(first * p.inner), weight: b.weight, residual, y: b.y.after(first * p.outer) };
-            let drop_key = dropout::shifted(p.drop_key, first * p.outer);
-            call(Params { rows: each.min(p.rows - first), drop_key, ..*p }, bindings)
+    UniformView::runs(p.rows, &[p.inner, p.outer], 1)
+        .map(|run| {
+            let outputs = run.first * p.outer;
+            let x = b.x.after(run.first * p.inner);
+            let residual = if p.residual == 1 { b.residual.after(outputs) } else { b.residual };
+            let drop_key = dropout::shifted(p.drop_key, outputs);
+            call(Params { rows: run.rows, drop_key, ..*p }, Bindings { x, residual, y: b.y.after(outputs), ..*b })
         })
         .collect()
 }

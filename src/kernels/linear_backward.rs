@@ -65,28 +65,23 @@ fn is_serial(p: &Params) -> bool {
     p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4) && (p.stride as usize).is_multiple_of(Region::ALIGNMENT)
 }
 
-/// Calls on as many rows as uniform views of x and dy hold, one a slice; where there are more than slices, they are added.
+/// Calls on as many rows as uniform views of x and dy hold.
 fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
-    let aligned = Region::aligned_rows(p.inner).max(Region::aligned_rows(p.outer));
-    let most = UniformView::rows(p.inner.max(p.outer)) / aligned * aligned;
-    let each = p.rows.div_ceil(p.slices).next_multiple_of(aligned).min(most).max(aligned);
-    let count = p.rows.div_ceil(each).max(1);
-    (0..count)
-        .map(|i| {
-            let first = i * each;
+    UniformView::runs(p.rows, &[p.inner, p.outer], p.slices)
+        .map(|run| {
+            let (inputs, outputs) = (run.first * p.inner, run.first * p.outer);
             let bindings = Bindings {
-                dy: b.dy.after(first * p.outer),
+                dy: b.dy.after(outputs),
                 weight: b.weight,
-                x: b.x.after(first * p.inner),
-                dx: b.dx.after(first * p.inner),
-                gradient: b.gradient.after(i % p.slices * p.stride),
+                x: b.x.after(inputs),
+                dx: b.dx.after(inputs),
+                gradient: b.gradient.after(run.slice * p.stride),
             };
             let params = Params {
-                rows: each.min(p.rows - first),
-                // The slices that are left without rows are zeros.
-                slices: if i + 1 == count { p.slices.saturating_sub(i).max(1) } else { 1 },
-                drop_key: dropout::shifted(p.drop_key, first * p.outer),
-                accumulate_gradient: u32::from(p.accumulate_gradient == 1 || i >= p.slices),
+                rows: run.rows,
+                slices: run.slices,
+                drop_key: dropout::shifted(p.drop_key, outputs),
+                accumulate_gradient: u32::from(p.accumulate_gradient == 1 || run.accumulate),
                 ..*p
             };
             call(params, bindings)

@@ -33,6 +33,7 @@ fn layer_norm() {
                 accumulate,
                 slices: slices as u32,
                 stride: stride as u32,
+                accumulate_gradient: 0,
             };
             layer_norm_backward::twin(&params, &x, &norm, &stats, &weights, &mut dx, &mut gradient);
             let dx = if accumulate == 1 { less(&dx, &before) } else { dx };

@@ -162,14 +162,18 @@ fn layer_norm_backward() {
     // Columns are summed 64 at a time or sixteen, so these end in the middle of both; more rows than slices, and fewer.
     let more = [(3, 3), (4, 63), (97, 60), (256, 7), (300, 130), (7, 132), (300, 68)];
     for (rows, dim) in NORMS.into_iter().chain(more) {
-        for (accumulate, slices, gap) in [(0, 1, 0), (1, 3, 5), (0, 8, 64), (1, 8, 4)] {
-            let stride = 2 * dim + gap;
+        for (accumulate, accumulate_gradient, slices, gap) in
+            [(0, 0, 1, 0), (1, 1, 3, 5), (0, 0, 8, 64), (1, 0, 8, 4), (0, 1, 2, 0)]
+        {
+            // Where slices are apart as a model's are, `serial` is there for them.
+            let stride = if slices == 8 { (2 * dim).next_multiple_of(64) + gap } else { 2 * dim + gap };
             let params = layer_norm_backward::Params {
                 rows: rows as u32,
                 dim: dim as u32,
                 accumulate,
                 slices: slices as u32,
                 stride: stride as u32,
+                accumulate_gradient,
             };
             // means of up to 256 products of three numbers up to 3, then a few operations
             let tolerance = Tolerance { absolute: 4e-6, relative: 4e-6 };
@@ -177,21 +181,26 @@ fn layer_norm_backward() {
             if accumulate == 1 {
                 dx = dx.onto(random.reals(rows * dim));
             }
+            let shape = [("weight or bias", 2), ("d", dim)];
+            // the products are up to 3
+            let mut gradient = Output::slices(&shape, slices, stride, sum_of(9 * rows)).together();
+            if accumulate_gradient == 1 {
+                gradient = gradient.onto(random.reals((slices - 1) * stride + 2 * dim));
+            }
             Case::new(&layer_norm_backward::KERNEL, params)
                 .reals(&random.reals(rows * dim))
                 .reals(&random.reals(2 * dim))
                 .reals(&stats(&mut random, rows))
                 .reals(&random.reals(rows * dim))
                 .writes(dx)
-                // the products are up to 3
-                .writes(Output::slices(&[("weight or bias", 2), ("d", dim)], slices, stride, sum_of(9 * rows)))
+                .writes(gradient)
                 .check(&mut random);
         }
     }
 }
 
-/// (rows, inner, outer) of linear layers: tiles are 64 x 64, slabs 16; blocks of a lone invocation 8 x 32 and 32 x 16, in
-/// vectors of 4; W is read as a uniform up to 16,384 elements.
+/// (rows, inner, outer) of linear layers: tiles are 64 x 64, slabs 16; blocks of a lone invocation 8 x 32 and 8 x 16, in
+/// vectors of 4; W is read as a uniform up to 16,384 elements, x and dy in runs of rows that are no longer.
 const LINEARS: [(usize, usize, usize); 15] = [
     (70, 64, 256),
     (1, 1, 1),

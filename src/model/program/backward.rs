@@ -79,7 +79,14 @@ impl Program<'_> {
         ));
         // Few rows: both gradients have one slice, their others stay zero.
         self.push(layer_norm_backward::call(
-            layer_norm_backward::Params { rows: intentions, dim, accumulate: 0, slices: 1, stride: self.stride() },
+            layer_norm_backward::Params {
+                rows: intentions,
+                dim,
+                accumulate: 0,
+                slices: 1,
+                stride: self.stride(),
+                accumulate_gradient: 0,
+            },
             layer_norm_backward::Bindings {
                 x: self.parameters(l.prototypes),
                 norm: self.parameters(l.prototype_norm),

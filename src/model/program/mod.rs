@@ -150,6 +150,7 @@ impl Program<'_> {
             accumulate: dx.1.into(),
             slices: SLICES as u32,
             stride: self.stride(),
+            accumulate_gradient: 0,
         };
         let (gradient, norm) = (self.gradient(norm), self.parameters(norm));
         let bindings = layer_norm_backward::Bindings { x, norm, stats, dy, dx: dx.0, gradient };
