@@ -2,8 +2,8 @@
 // dweight[d] = sum over rows of dy * x^, dbias[d] = sum over rows of dy, where slice s sums its run of rows
 //
 // `main`: the first workgroups each sum 64 columns of a slice, four invocations a column; the others have sixteen rows,
-// sixteen invocations a row. `serial`: a workgroup has 64 columns of a slice, an invocation every eighth of its rows, one
-// after the other in registers, so that elements are loaded once for both; only the sums meet in group memory, at the end.
+// sixteen invocations a row. `serial`: a workgroup has 32 columns of a slice, an invocation every eighth of its rows, one
+// after the other in registers, for both at once; only the sums meet in group memory, at the end.
 // Parameters: kernels::layer_norm_backward::Params.
 
 struct Params {
@@ -137,9 +137,9 @@ fn main(
 }
 
 const OWN_LANES = 8u; // invocations of a workgroup of `serial`
-const OWN_COLUMNS = 16u; // vectors of its columns
+const OWN_COLUMNS = 8u; // vectors of its columns
 
-var<workgroup> partial: array<vec4<f32>, 256>; // [lane, dweight or dbias, vector]
+var<workgroup> partial: array<vec4<f32>, 128>; // [lane, dweight or dbias, vector]
 
 fn x_vector(at: u32) -> vec4<f32> {
     if x_from_uniform {

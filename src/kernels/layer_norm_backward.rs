@@ -9,7 +9,7 @@ const ITERATIONS: u32 = 60_000;
 
 kernel! {
     /// The first workgroups sum 64 columns of a slice, the others have sixteen rows, sixteen invocations a row; or a
-    /// workgroup has 64 columns of a slice for both.
+    /// workgroup has 32 columns of a slice for both.
     "layer_norm_backward"
     params {
         rows: u32,
@@ -41,7 +41,7 @@ kernel! {
         let iterations = p.rows.div_ceil(8 * p.slices) * (p.dim / 4 + 32);
         let aligned = (p.stride as usize).is_multiple_of(Region::ALIGNMENT);
         let fits = p.dim.is_multiple_of(4) && aligned && iterations <= ITERATIONS;
-        fits.then(|| fold(p.dim.div_ceil(64) * p.slices))
+        fits.then(|| fold(p.dim.div_ceil(32) * p.slices))
     };
     uniform x |p| UniformView::holds(p.rows * p.dim);
     uniform norm |p| UniformView::holds(2 * p.dim);
