@@ -19,12 +19,14 @@ struct Params {
     drop_below: u32,
     drop_scale: f32,
     drop_key: u32,
+    first_sequence: u32,
+    base: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
-@group(0) @binding(2) var<storage, read> owners: array<u32>; // sequence of each token, [tokens]
-@group(0) @binding(3) var<storage, read> qkv: array<f32>; // [tokens, 3, dim]
+@group(0) @binding(1) var<storage, read> offsets: array<u32>; // of all sequences, and the end
+@group(0) @binding(2) var<storage, read> owners: array<u32>; // sequence of each of all tokens
+@group(0) @binding(3) var<storage, read> qkv: array<f32>; // from token `base` on, like the others: [tokens, 3, dim]
 @group(0) @binding(3) var<storage, read> qkv4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> x: array<f32>; // [tokens, dim]
 @group(0) @binding(4) var<storage, read> x4: array<vec4<f32>>;
@@ -32,7 +34,10 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> y4: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> mixed: array<f32>; // [tokens, dim]
 @group(0) @binding(6) var<storage, read_write> mixed4: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> log_sum: array<f32>; // [tokens]
+@group(0) @binding(7) var<storage, read_write> log_sum: array<f32>; // of all tokens
+@group(0) @binding(8) var<uniform> qkv_uniform: array<vec4<f32>, 4096>; // the first of `qkv`
+
+override qkv_from_uniform: bool = false; // whether qkv is all there
 
 const BLOCK = 8u;
 const SLAB = 32u;
@@ -60,12 +65,14 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let sequence = group.x + group.y * groups.x;
-    if sequence >= params.sequences {
+    let number = group.x + group.y * groups.x;
+    if number >= params.sequences {
         return;
     }
-    let begin = offsets[sequence];
-    let tokens = offsets[sequence + 1u] - begin;
+    // Tokens are counted from `base` on.
+    let sequence = params.first_sequence + number;
+    let begin = offsets[sequence] - params.base;
+    let tokens = offsets[sequence + 1u] - offsets[sequence];
     let first = group.z * BLOCK;
     if first >= tokens {
         return;
@@ -124,7 +131,7 @@ fn main(
                 // Keys after the query have no share, whatever the maximum is.
                 let share = select(0.0, exp(scores[at] - peak), start + j <= first + invocation);
                 total += share;
-                let element = (begin + first + invocation) * params.length + start + j;
+                let element = (params.base + begin + first + invocation) * params.length + start + j;
                 scores[at] = share * drop_factor(params.share_below, params.share_scale, params.share_key, element);
             }
             peaks[invocation] = peak;
@@ -154,13 +161,14 @@ fn main(
                 let element = (begin + first + row) * dim + column;
                 let value = out[8u * g + row] / totals[row];
                 mixed[element] = value;
+                let place = params.base * dim + element;
                 y[element] = x[element]
-                    + value * drop_factor(params.drop_below, params.drop_scale, params.drop_key, element);
+                    + value * drop_factor(params.drop_below, params.drop_scale, params.drop_key, place);
             }
         }
     }
     if invocation < min(BLOCK, tokens - first) {
-        log_sum[begin + first + invocation] = peaks[invocation] + log(totals[invocation]);
+        log_sum[params.base + begin + first + invocation] = peaks[invocation] + log(totals[invocation]);
     }
 }
 
@@ -177,9 +185,16 @@ alias Columns = array<vec4<f32>, QUADS>;
 fn columns(at: u32, quads: u32) -> Columns {
     var row: Columns;
     for (var i = 0u; i < QUADS; i++) {
-        row[i] = select(vec4(0.0), qkv4[at + min(i, quads - 1u)], i < quads);
+        row[i] = select(vec4(0.0), qkv_vector(at + min(i, quads - 1u)), i < quads);
     }
     return row;
+}
+
+fn qkv_vector(at: u32) -> vec4<f32> {
+    if qkv_from_uniform {
+        return qkv_uniform[at];
+    }
+    return qkv4[at];
 }
 
 // Dot products of four rows' columns with another's.
@@ -227,7 +242,7 @@ fn finish(token: u32, quads: u32, out: ptr<function, Columns>, total: f32) {
             let at = token * quads + i;
             let value = (*out)[i] / total;
             mixed4[at] = value;
-            y4[at] = x4[at] + value * drop_factors(4u * at);
+            y4[at] = x4[at] + value * drop_factors(params.base * params.dim + 4u * at);
         }
     }
 }
@@ -240,15 +255,19 @@ fn serial(
 ) {
     let quads = params.dim / 4u;
     let wide = 3u * quads;
-    let first = ((group.x + group.y * groups.x) * 8u + lane) * ROWS;
-    if first >= params.tokens {
+    // Tokens are counted from `base` on.
+    let start_token = offsets[params.first_sequence] - params.base;
+    let first = start_token + ((group.x + group.y * groups.x) * 8u + lane) * ROWS;
+    if first >= start_token + params.tokens {
         return;
     }
-    let last = min(first + ROWS, params.tokens) - 1u;
+    let last = min(first + ROWS, start_token + params.tokens) - 1u;
     let query = min(vec4(first) + vec4(0u, 1u, 2u, 3u), vec4(last));
+    let token = params.base + query;
     let begin =
-        vec4(offsets[owners[query.x]], offsets[owners[query.y]], offsets[owners[query.z]], offsets[owners[query.w]]);
-    let pairs = query * params.length - begin; // and the key's token: element of the shares' mask
+        vec4(offsets[owners[token.x]], offsets[owners[token.y]], offsets[owners[token.z]], offsets[owners[token.w]])
+        - params.base;
+    let pairs = token * params.length - begin; // and the key's token: element of the shares' mask
 
     var query0 = columns(query.x * wide, quads);
     var query1 = columns(query.y * wide, quads);
@@ -312,6 +331,6 @@ fn serial(
     }
     let sums = peak + log(total);
     for (var r = 0u; r <= last - first; r++) {
-        log_sum[first + r] = sums[r];
+        log_sum[params.base + first + r] = sums[r];
     }
 }

@@ -20,20 +20,29 @@ struct Params {
     drop_below: u32,
     drop_scale: f32,
     drop_key: u32,
+    first_sequence: u32,
+    base: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
-@group(0) @binding(2) var<storage, read> owners: array<u32>; // sequence of each token, [tokens]
-@group(0) @binding(3) var<storage, read> qkv: array<f32>; // [tokens, 3, dim]
+@group(0) @binding(1) var<storage, read> offsets: array<u32>; // of all sequences, and the end
+@group(0) @binding(2) var<storage, read> owners: array<u32>; // sequence of each of all tokens
+@group(0) @binding(3) var<storage, read> qkv: array<f32>; // from token `base` on, like the others: [tokens, 3, dim]
 @group(0) @binding(3) var<storage, read> qkv4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> mixed: array<f32>; // o, [tokens, dim]
 @group(0) @binding(4) var<storage, read> mixed4: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> log_sum: array<f32>; // [tokens]
+@group(0) @binding(5) var<storage, read> log_sum: array<f32>; // of all tokens
 @group(0) @binding(6) var<storage, read> dy: array<f32>; // [tokens, dim]
 @group(0) @binding(6) var<storage, read> dy4: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> dqkv: array<f32>; // [tokens, 3, dim]
 @group(0) @binding(7) var<storage, read_write> dqkv4: array<vec4<f32>>;
+@group(0) @binding(8) var<uniform> qkv_uniform: array<vec4<f32>, 4096>; // the first of `qkv`
+@group(0) @binding(9) var<uniform> mixed_uniform: array<vec4<f32>, 4096>; // the first of `mixed`
+@group(0) @binding(10) var<uniform> dy_uniform: array<vec4<f32>, 4096>; // the first of `dy`
+
+override qkv_from_uniform: bool = false; // whether qkv is all there
+override mixed_from_uniform: bool = false; // whether mixed is
+override dy_from_uniform: bool = false; // whether dy is
 
 const BLOCK = 8u;
 const SLAB = 32u;
@@ -63,7 +72,7 @@ fn meet(begin: u32, tokens: u32, first: u32, start: u32, invocation: u32) {
     let r = invocation / BLOCK;
     let c = invocation % BLOCK;
     let token = begin + first + r;
-    let pair = token * params.length + start + c;
+    let pair = (params.base + token) * params.length + start + c;
     let kept = drop_factor(params.share_below, params.share_scale, params.share_key, pair);
     var score = 0.0; // q . k
     // do . (mask v - o): the difference first, which is exact where a share is almost 1 and o almost v
@@ -107,7 +116,7 @@ fn meet(begin: u32, tokens: u32, first: u32, start: u32, invocation: u32) {
     var share = 0.0;
     var dscore = 0.0;
     if start + c <= first + r && first + r < tokens {
-        let probability = exp(score * params.scale - log_sum[token]);
+        let probability = exp(score * params.scale - log_sum[params.base + token]);
         share = kept * probability;
         dscore = probability * along * params.scale;
     }
@@ -118,7 +127,8 @@ fn meet(begin: u32, tokens: u32, first: u32, start: u32, invocation: u32) {
 
 // do of an element: the gradient through the output's dropout
 fn doutput(element: u32) -> f32 {
-    return dy[element] * drop_factor(params.drop_below, params.drop_scale, params.drop_key, element);
+    let place = params.base * params.dim + element;
+    return dy[element] * drop_factor(params.drop_below, params.drop_scale, params.drop_key, place);
 }
 
 @compute @workgroup_size(64)
@@ -127,12 +137,14 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let sequence = group.x + group.y * groups.x;
-    if sequence >= params.sequences {
+    let number = group.x + group.y * groups.x;
+    if number >= params.sequences {
         return;
     }
-    let begin = offsets[sequence];
-    let tokens = offsets[sequence + 1u] - begin;
+    // Tokens are counted from `base` on.
+    let sequence = params.first_sequence + number;
+    let begin = offsets[sequence] - params.base;
+    let tokens = offsets[sequence + 1u] - offsets[sequence];
     let own = group.z * BLOCK;
     if own >= tokens {
         return;
@@ -219,9 +231,30 @@ alias Columns = array<vec4<f32>, QUADS>;
 fn columns(at: u32, quads: u32) -> Columns {
     var row: Columns;
     for (var i = 0u; i < QUADS; i++) {
-        row[i] = select(vec4(0.0), qkv4[at + min(i, quads - 1u)], i < quads);
+        row[i] = select(vec4(0.0), qkv_vector(at + min(i, quads - 1u)), i < quads);
     }
     return row;
+}
+
+fn qkv_vector(at: u32) -> vec4<f32> {
+    if qkv_from_uniform {
+        return qkv_uniform[at];
+    }
+    return qkv4[at];
+}
+
+fn mixed_vector(at: u32) -> vec4<f32> {
+    if mixed_from_uniform {
+        return mixed_uniform[at];
+    }
+    return mixed4[at];
+}
+
+fn dy_vector(at: u32) -> vec4<f32> {
+    if dy_from_uniform {
+        return dy_uniform[at];
+    }
+    return dy4[at];
 }
 
 // Dot products of four rows' columns with another's.
@@ -269,7 +302,7 @@ fn output_columns(token: u32, quads: u32) -> Columns {
     var row: Columns;
     for (var i = 0u; i < QUADS; i++) {
         let at = token * quads + min(i, quads - 1u);
-        row[i] = select(vec4(0.0), dy4[at] * drop_factors(4u * at), i < quads);
+        row[i] = select(vec4(0.0), dy_vector(at) * drop_factors(params.base * params.dim + 4u * at), i < quads);
     }
     return row;
 }
@@ -278,7 +311,7 @@ fn output_columns(token: u32, quads: u32) -> Columns {
 fn along_mixed(token: u32, quads: u32, output: ptr<function, Columns>) -> f32 {
     var sum = vec4(0.0);
     for (var i = 0u; i < QUADS; i++) {
-        sum += (*output)[i] * mixed4[token * quads + min(i, quads - 1u)];
+        sum += (*output)[i] * mixed_vector(token * quads + min(i, quads - 1u));
     }
     return dot(sum, vec4(1.0));
 }
@@ -304,10 +337,12 @@ fn as_queries(first: u32, last: u32) {
     let quads = params.dim / 4u;
     let wide = 3u * quads;
     let query = min(vec4(first) + vec4(0u, 1u, 2u, 3u), vec4(last));
+    let own = params.base + query;
     let begin =
-        vec4(offsets[owners[query.x]], offsets[owners[query.y]], offsets[owners[query.z]], offsets[owners[query.w]]);
-    let pairs = query * params.length - begin; // and the key's token: element of the shares' mask
-    let log_sums = vec4(log_sum[query.x], log_sum[query.y], log_sum[query.z], log_sum[query.w]);
+        vec4(offsets[owners[own.x]], offsets[owners[own.y]], offsets[owners[own.z]], offsets[owners[own.w]])
+        - params.base;
+    let pairs = own * params.length - begin; // and the key's token: element of the shares' mask
+    let log_sums = vec4(log_sum[own.x], log_sum[own.y], log_sum[own.z], log_sum[own.w]);
 
     var query0 = columns(query.x * wide, quads);
     var query1 = columns(query.y * wide, quads);
@@ -359,9 +394,11 @@ fn as_keys(first: u32, last: u32) {
     let quads = params.dim / 4u;
     let wide = 3u * quads;
     let key = min(vec4(first) + vec4(0u, 1u, 2u, 3u), vec4(last));
-    let owner = vec4(owners[key.x], owners[key.y], owners[key.z], owners[key.w]);
-    let begin = vec4(offsets[owner.x], offsets[owner.y], offsets[owner.z], offsets[owner.w]);
-    let end = vec4(offsets[owner.x + 1u], offsets[owner.y + 1u], offsets[owner.z + 1u], offsets[owner.w + 1u]);
+    let own = params.base + key;
+    let owner = vec4(owners[own.x], owners[own.y], owners[own.z], owners[own.w]);
+    let begin = vec4(offsets[owner.x], offsets[owner.y], offsets[owner.z], offsets[owner.w]) - params.base;
+    let end =
+        vec4(offsets[owner.x + 1u], offsets[owner.y + 1u], offsets[owner.z + 1u], offsets[owner.w + 1u]) - params.base;
     let places = key - begin;
 
     var key0 = columns(key.x * wide + quads, quads);
@@ -384,8 +421,8 @@ fn as_keys(first: u32, last: u32) {
         var query = columns(token * wide, quads);
         let score = products(&key0, &key1, &key2, &key3, &query);
         let allowed = (vec4(token) >= key) & (vec4(token) < end);
-        let probability = select(vec4(0.0), exp(score * params.scale - log_sum[token]), allowed);
-        let kept = share_factors(token * params.length + places);
+        let probability = select(vec4(0.0), exp(score * params.scale - log_sum[params.base + token]), allowed);
+        let kept = share_factors((params.base + token) * params.length + places);
         var output = output_columns(token, quads);
         let into = products(&value0, &value1, &value2, &value3, &output);
         let along = along_mixed(token, quads, &output);
@@ -424,11 +461,13 @@ fn serial(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = ((group.x + group.y * groups.x) * 8u + lane) * ROWS;
-    if first >= params.tokens {
+    // Tokens are counted from `base` on.
+    let start = offsets[params.first_sequence] - params.base;
+    let first = start + ((group.x + group.y * groups.x) * 8u + lane) * ROWS;
+    if first >= start + params.tokens {
         return;
     }
-    let last = min(first + ROWS, params.tokens) - 1u;
+    let last = min(first + ROWS, start + params.tokens) - 1u;
     as_queries(first, last);
     as_keys(first, last);
 }

@@ -58,15 +58,6 @@ impl Packed {
         self.items.len()
     }
 
-    /// Number of pairs of a token and one that is not after it in its sequence.
-    pub fn pairs(&self) -> usize {
-        let pairs = |ends: &[u32]| {
-            let tokens = (ends[1] - ends[0]) as usize;
-            tokens * (tokens + 1) / 2
-        };
-        self.offsets.windows(2).map(pairs).sum()
-    }
-
     /// Number of sequences.
     pub fn sequences(&self) -> usize {
         self.offsets.len() - 1

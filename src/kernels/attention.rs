@@ -7,7 +7,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::dropout::factor;
-use super::{Real, math, parallel};
+use super::{Ragged, Real, Region, UniformView, math, parallel};
 
 /// Queries of a block in the twin: rows of whole blocks of a small product, few of whose keys come after a query.
 pub(super) const BLOCK: usize = 12;
@@ -30,11 +30,15 @@ kernel! {
         drop_below: u32,
         drop_scale: f32,
         drop_key: u32,
+        /// The first of the sequences.
+        first_sequence: u32,
+        /// The token that rows of `[.., dim]` begin with, not after the first sequence's.
+        base: u32,
     }
     bindings {
-        /// First token of each sequence, and the number of tokens: `[sequences + 1]`
+        /// First token of each of all sequences, and the number of all tokens
         offsets: read u32,
-        /// Sequence of each token, `[tokens]`
+        /// Sequence of each of all tokens
         owners: read u32,
         /// query, key and value of each token, `[tokens, 3, dim]`
         qkv: read f32,
@@ -44,7 +48,7 @@ kernel! {
         y: write f32,
         /// The attention's own output, before dropout: `[tokens, dim]`
         mixed: write f32,
-        /// ln(sum(exp(scores))) of each query, `[tokens]`
+        /// ln(sum(exp(scores))) of each of all queries
         log_sum: write f32,
     }
     work |s| [s.pairs * (4.0 * dim + 6.0) + 3.0 * s.tokens * dim, s.tokens * (6.0 * dim + 2.0) + sequences]
@@ -52,7 +56,57 @@ kernel! {
         let [x, y, _] = super::fold(p.sequences);
         [x, y, p.length.div_ceil(8)]
     };
-    serial |p| serial_groups(p.tokens, p.dim, p.length)
+    serial |p| serial_groups(p.tokens, p.dim, p.length);
+    uniform qkv |p| UniformView::holds((p.tokens + Region::aligned_rows(p.dim)) * 3 * p.dim);
+    parts |p, b, r| {
+        let Params { first_sequence, sequences, tokens, base, .. } = p;
+        sequence_runs(r, p.dim, SequenceRun { first_sequence, sequences, tokens, base })
+            .into_iter()
+            .map(|SequenceRun { first_sequence, sequences, tokens, base }| {
+                let after = |region: Region, width| region.after((base - p.base) * width);
+                let (qkv, x) = (after(b.qkv, 3 * p.dim), after(b.x, p.dim));
+                let (y, mixed) = (after(b.y, p.dim), after(b.mixed, p.dim));
+                call(Params { sequences, tokens, first_sequence, base, ..p }, Bindings { qkv, x, y, mixed, ..b })
+            })
+            .collect()
+    }
+}
+
+/// Sequences that a call of either kernel is made for, of all that one is dealt to.
+pub(super) struct SequenceRun {
+    pub first_sequence: u32,
+    pub sequences: u32,
+    pub tokens: u32,
+    /// The token that rows begin with: the first one, or one shortly before, where regions may begin.
+    pub base: u32,
+}
+
+/// Deals the sequences of a call to runs whose queries, keys and values fit a uniform view; those that are too long for
+/// one have runs of their own.
+pub(super) fn sequence_runs(ragged: &Ragged, dim: u32, whole: SequenceRun) -> Vec<SequenceRun> {
+    let offsets = &ragged.offsets;
+    if offsets.is_empty() {
+        return vec![whole];
+    }
+    let aligned = Region::aligned_rows(dim);
+    let most = (UniformView::BYTES as u32 / 4 / (3 * dim)).saturating_sub(aligned);
+    let tokens = |from: u32, to: u32| offsets[to as usize] - offsets[from as usize];
+    let end = whole.first_sequence + whole.sequences;
+    let mut runs = Vec::new();
+    let mut first = whole.first_sequence;
+    while first < end {
+        let fits = tokens(first, first + 1) <= most;
+        let with = |next: u32| if fits { tokens(first, next + 1) <= most } else { tokens(next, next + 1) > most };
+        let next = (first + 1..end).find(|&next| !with(next)).unwrap_or(end);
+        runs.push(SequenceRun {
+            first_sequence: first,
+            sequences: next - first,
+            tokens: tokens(first, next),
+            base: whole.base + (offsets[first as usize] - whole.base) / aligned * aligned,
+        });
+        first = next;
+    }
+    runs
 }
 
 /// Workgroups of the entry points `serial`: 8 invocations, each with 4 tokens whose rows fit its registers.
@@ -73,11 +127,13 @@ pub fn twin<R: Real>(
     log_sum: &mut [R],
 ) {
     let dim = p.dim as usize;
-    let offsets = &offsets[..=p.sequences as usize];
-    parallel::by_sequence(y, offsets, dim)
+    let (first, base) = (p.first_sequence as usize, p.base as usize);
+    let offsets = &offsets[first..=first + p.sequences as usize];
+    let begin = offsets[0] as usize;
+    parallel::by_sequence(&mut y[(begin - base) * dim..], offsets, dim)
         .into_par_iter()
-        .zip(parallel::by_sequence(mixed, offsets, dim))
-        .zip(parallel::by_sequence(log_sum, offsets, 1))
+        .zip(parallel::by_sequence(&mut mixed[(begin - base) * dim..], offsets, dim))
+        .zip(parallel::by_sequence(&mut log_sum[begin..], offsets, 1))
         .enumerate()
         .for_each_init(Vec::new, |scratch, (s, ((y, mixed), log_sum))| {
             let first = offsets[s] as usize;
@@ -85,7 +141,8 @@ pub fn twin<R: Real>(
             let row = math::scattered(tokens);
             scratch.resize((dim + BLOCK) * row, R::zero());
             let (key, shares) = scratch.split_at_mut(dim * row);
-            let qkv = &qkv[first * 3 * dim..][..tokens * 3 * dim];
+            let at = (first - base) * dim;
+            let qkv = &qkv[3 * at..][..tokens * 3 * dim];
             let mut done = 0;
             for start in (0..tokens).step_by(BLOCK) {
                 let end = (start + BLOCK).min(tokens);
@@ -103,7 +160,7 @@ pub fn twin<R: Real>(
                 let shares = math::Matrix::new(shares, end - start, end, row);
                 math::matmul(&mut mixed[start * dim..end * dim], dim, false, R::one(), shares, value);
             }
-            add_residual(p, first * dim, mixed, &x[first * dim..][..tokens * dim], y);
+            add_residual(p, first * dim, mixed, &x[at..][..tokens * dim], y);
         });
 }
 

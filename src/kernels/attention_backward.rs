@@ -4,8 +4,9 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::attention::{BLOCK, scores};
+use super::attention::{SequenceRun, sequence_runs};
 use super::dropout::factor;
-use super::{Real, math, parallel};
+use super::{Real, Region, UniformView, math, parallel};
 
 /// Queries whose shares the twin keeps until the gradients of their keys are made of them: some blocks.
 const SPAN: usize = 21 * BLOCK;
@@ -27,17 +28,21 @@ kernel! {
         drop_below: u32,
         drop_scale: f32,
         drop_key: u32,
+        /// The first of the sequences.
+        first_sequence: u32,
+        /// The token that rows of `[.., dim]` begin with, not after the first sequence's.
+        base: u32,
     }
     bindings {
-        /// `[sequences + 1]`
+        /// Of all sequences, and the end
         offsets: read u32,
-        /// `[tokens]`
+        /// Of all tokens
         owners: read u32,
         /// `[tokens, 3, dim]`
         qkv: read f32,
         /// `[tokens, dim]`
         mixed: read f32,
-        /// `[tokens]`
+        /// Of all tokens
         log_sum: read f32,
         /// `[tokens, dim]`
         dy: read f32,
@@ -49,7 +54,22 @@ kernel! {
         let [x, y, _] = super::fold(p.sequences);
         [x, y, p.length.div_ceil(8)]
     };
-    serial |p| super::attention::serial_groups(p.tokens, p.dim, p.length)
+    serial |p| super::attention::serial_groups(p.tokens, p.dim, p.length);
+    uniform qkv |p| UniformView::holds((p.tokens + Region::aligned_rows(p.dim)) * 3 * p.dim);
+    uniform mixed |p| UniformView::holds((p.tokens + Region::aligned_rows(p.dim)) * p.dim);
+    uniform dy |p| UniformView::holds((p.tokens + Region::aligned_rows(p.dim)) * p.dim);
+    parts |p, b, r| {
+        let Params { first_sequence, sequences, tokens, base, .. } = p;
+        sequence_runs(r, p.dim, SequenceRun { first_sequence, sequences, tokens, base })
+            .into_iter()
+            .map(|SequenceRun { first_sequence, sequences, tokens, base }| {
+                let after = |region: Region, width| region.after((base - p.base) * width);
+                let (qkv, mixed) = (after(b.qkv, 3 * p.dim), after(b.mixed, p.dim));
+                let (dy, dqkv) = (after(b.dy, p.dim), after(b.dqkv, 3 * p.dim));
+                call(Params { sequences, tokens, first_sequence, base, ..p }, Bindings { qkv, mixed, dy, dqkv, ..b })
+            })
+            .collect()
+    }
 }
 
 #[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
@@ -64,15 +84,18 @@ pub fn twin<R: Real>(
     dqkv: &mut [R],
 ) {
     let dim = p.dim as usize;
-    let offsets = &offsets[..=p.sequences as usize];
-    parallel::by_sequence(dqkv, offsets, 3 * dim).into_par_iter().enumerate().for_each_init(
-        Vec::new,
-        |scratch, (s, dqkv)| {
+    let (first, base) = (p.first_sequence as usize, p.base as usize);
+    let offsets = &offsets[first..=first + p.sequences as usize];
+    let begin = offsets[0] as usize;
+    parallel::by_sequence(&mut dqkv[(begin - base) * 3 * dim..], offsets, 3 * dim)
+        .into_par_iter()
+        .enumerate()
+        .for_each_init(Vec::new, |scratch, (s, dqkv)| {
             let (first, last) = (offsets[s] as usize, offsets[s + 1] as usize);
-            let (qkv, dy) = (&qkv[first * 3 * dim..last * 3 * dim], &dy[first * dim..last * dim]);
+            let (at, end) = ((first - base) * dim, (last - base) * dim);
+            let (qkv, dy) = (&qkv[3 * at..3 * end], &dy[at..end]);
             sequence(p, first, qkv, &log_sum[first..last], dy, dqkv, scratch);
-        },
-    );
+        });
 }
 
 /// The gradients of the tokens of a sequence, the first of which is `first` of all.

@@ -1,6 +1,7 @@
 //! What a kernel call is made of: regions of buffers, parameters, and how a twin receives them.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytemuck::Pod;
 
@@ -85,12 +86,29 @@ pub struct Work {
     pub bytes: f64,
 }
 
-/// What the sequences of a batch come to, which the parameters of kernels over sequences do not tell.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
+/// The sequences of a batch, which the parameters of kernels over sequences do not tell.
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Ragged {
+    /// First token of each sequence, and the number of tokens; empty where a call has none.
+    pub offsets: Arc<[u32]>,
     pub tokens: f64,
     /// Pairs of a token and one that is not after it in its sequence.
     pub pairs: f64,
+}
+
+impl Ragged {
+    /// Of sequences that begin at these tokens; the last one is the number of tokens.
+    pub fn new(offsets: &[u32]) -> Self {
+        let pairs = |ends: &[u32]| {
+            let tokens = f64::from(ends[1] - ends[0]);
+            tokens * (tokens + 1.0) / 2.0
+        };
+        Ragged {
+            offsets: offsets.into(),
+            tokens: offsets.last().copied().unwrap_or(0).into(),
+            pairs: offsets.windows(2).map(pairs).sum(),
+        }
+    }
 }
 
 /// Workgroups of a dispatch in each dimension.
@@ -133,11 +151,12 @@ impl UniformView {
         4 * u64::from(elements) <= Self::BYTES
     }
 
-    /// Deals rows to runs of which tensors of these widths fit, each, and after which other regions may begin. Where what
-    /// they add up is kept in slices, each run has one of its own, as long as there are enough.
-    pub fn runs(rows: u32, widths: &[u32], slices: u32) -> impl Iterator<Item = Run> {
-        let aligned = widths.iter().copied().map(Region::aligned_rows).max().unwrap_or(1);
-        let widest = widths.iter().copied().max().unwrap_or(1);
+    /// Deals rows to runs of which tensors of the `viewed` widths fit, each, and after which other regions of these, and of
+    /// tensors of the `other` widths, may begin. Where what they add up is kept in slices, each run has one of its own, as
+    /// long as there are enough.
+    pub fn runs(rows: u32, viewed: &[u32], other: &[u32], slices: u32) -> impl Iterator<Item = Run> {
+        let aligned = viewed.iter().chain(other).map(|&width| Region::aligned_rows(width)).max().unwrap_or(1);
+        let widest = viewed.iter().copied().max().unwrap_or(1);
         let most = Self::BYTES as u32 / 4 / widest / aligned * aligned;
         let each = rows.div_ceil(slices).next_multiple_of(aligned).min(most).max(aligned);
         let count = rows.div_ceil(each).max(1);

@@ -31,7 +31,7 @@ kernel! {
 
 /// Calls on as many rows as a uniform view of x holds.
 fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
-    UniformView::runs(p.rows, &[p.dim, 2], 1)
+    UniformView::runs(p.rows, &[p.dim], &[2], 1)
         .map(|run| {
             let elements = run.first * p.dim;
             let (x, y, stats) = (b.x.after(elements), b.y.after(elements), b.stats.after(2 * run.first));

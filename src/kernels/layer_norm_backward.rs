@@ -51,7 +51,7 @@ kernel! {
 
 /// Calls on as many rows as uniform views of x and dy hold.
 fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
-    UniformView::runs(p.rows, &[p.dim, 2], p.slices)
+    UniformView::runs(p.rows, &[p.dim], &[2], p.slices)
         .map(|run| {
             let elements = run.first * p.dim;
             let bindings = Bindings {

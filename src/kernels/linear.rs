@@ -43,7 +43,7 @@ kernel! {
 
 /// Calls on as many rows as a uniform view of x holds.
 fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
-    UniformView::runs(p.rows, &[p.inner, p.outer], 1)
+    UniformView::runs(p.rows, &[p.inner], &[p.outer], 1)
         .map(|run| {
             let outputs = run.first * p.outer;
             let x = b.x.after(run.first * p.inner);

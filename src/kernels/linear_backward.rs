@@ -67,7 +67,7 @@ fn is_serial(p: &Params) -> bool {
 
 /// Calls on as many rows as uniform views of x and dy hold.
 fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
-    UniformView::runs(p.rows, &[p.inner, p.outer], p.slices)
+    UniformView::runs(p.rows, &[p.inner, p.outer], &[], p.slices)
         .map(|run| {
             let (inputs, outputs) = (run.first * p.inner, run.first * p.outer);
             let bindings = Bindings {

@@ -75,7 +75,7 @@ macro_rules! kernel {
         groups |$p:ident| $groups:expr
         $(; serial |$q:ident| $serial:expr)?
         $(; uniform $view:ident |$u:ident| $fits:expr)*
-        $(; parts |$pp:ident, $pb:ident| $parts:expr)?
+        $(; parts |$pp:ident, $pb:ident $(, $pr:ident)?| $parts:expr)?
     ) => {
         /// Parameters, mirrored by the shader's `Params`.
         #[repr(C)]
@@ -102,7 +102,7 @@ macro_rules! kernel {
                 binding: stringify!($view),
                 fits: |bytes| { let $u: Params = bytemuck::pod_read_unaligned(bytes); $fits },
             }),*],
-            parts: $crate::kernels::call_parts!([$($field)*] $($pp $pb $parts)?),
+            parts: $crate::kernels::call_parts!([$($field)*] $($pp $pb [$($pr)?] $parts)?),
             // Every parameter as an f64 of its name.
             #[allow(unused_variables)]
             work: |bytes, $s| {
@@ -142,12 +142,13 @@ macro_rules! call_parts {
     ([$($field:ident)*]) => {
         None
     };
-    ([$($field:ident)*] $p:ident $b:ident $parts:expr) => {
+    ([$($field:ident)*] $p:ident $b:ident [$($r:ident)?] $parts:expr) => {
         Some(|call| {
             let $p: Params = bytemuck::pod_read_unaligned(&call.params);
             let mut regions = call.regions.iter().copied();
             // A call has a region for each binding.
             let $b = Bindings { $($field: regions.next().expect("a region")),* };
+            $(let $r = &call.ragged;)?
             $parts
         })
     };

@@ -6,7 +6,7 @@ use crate::data::batch::{Batch, Packed, Segments};
 use crate::engine::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
 use crate::kernels::select_confident::SLOT;
-use crate::kernels::{Call, Region, adam_catch_up, sum_slices};
+use crate::kernels::{Call, Ragged, Region, adam_catch_up, sum_slices};
 
 mod buffers;
 mod parameters;
@@ -281,7 +281,6 @@ impl Model {
     fn program(&self, batch: &Batch) -> Result<Vec<Call>> {
         let counts = Counts {
             tokens: batch.sequences.tokens(),
-            pairs: batch.sequences.pairs(),
             sequences: batch.sequences.sequences(),
             inputs: batch.examples,
             candidates: batch.targets.len(),
@@ -301,6 +300,7 @@ impl Model {
         let step = self.step + 1;
         let rows = self.buffers.chunk_rows(&batch.rows);
         let mut program = self.begin(counts, &rows, Some(step));
+        program.ragged = Ragged::new(&batch.sequences.offsets);
         program.catch_up(self.step);
         program.encode();
         program.intend();
@@ -312,7 +312,17 @@ impl Model {
 
     fn begin<'a>(&'a self, counts: Counts, rows: &'a [ChunkRows], step: Option<u64>) -> Program<'a> {
         let Model { shape, hyper, layout, buffers, .. } = self;
-        Program { shape: *shape, hyper, layout, buffers, counts, rows, step, calls: Vec::new() }
+        Program {
+            shape: *shape,
+            hyper,
+            layout,
+            buffers,
+            counts,
+            ragged: Ragged::default(),
+            rows,
+            step,
+            calls: Vec::new(),
+        }
     }
 
     fn fits(&self, counts: Counts) -> Result<()> {

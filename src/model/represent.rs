@@ -8,7 +8,7 @@ use super::{Model, Prior};
 use crate::data::batch::{Packed, Segments};
 use crate::error::{Error, Result};
 use crate::kernels::storage::ItemStorage;
-use crate::kernels::{Call, Region, candidate_scores, catalogue_rank};
+use crate::kernels::{Call, Ragged, Region, candidate_scores, catalogue_rank};
 
 /// Scores of a block of the catalogue's items, where all are scored: few turns, and 4 MiB.
 const BLOCK: usize = 1 << 20;
@@ -263,20 +263,15 @@ impl Model {
     fn forward(&mut self, sequences: &Packed, more: impl FnOnce(&mut Program)) -> Result<Vec<Call>> {
         let n = sequences.sequences();
         let (items, rows) = distinct(&sequences.items);
-        let counts = Counts {
-            rows: items.len(),
-            tokens: sequences.tokens(),
-            pairs: sequences.pairs(),
-            sequences: n,
-            inputs: n,
-            ..Counts::default()
-        };
+        let counts =
+            Counts { rows: items.len(), tokens: sequences.tokens(), sequences: n, inputs: n, ..Counts::default() };
         self.fits(counts)?;
         self.catch_up()?;
         self.engine.write(self.buffers.rows, &items)?;
         self.write_sequences(sequences, &rows)?;
         let chunk_rows = self.buffers.chunk_rows(&items);
         let mut program = self.begin(counts, &chunk_rows, None);
+        program.ragged = Ragged::new(&sequences.offsets);
         program.bring();
         program.encode();
         more(&mut program);

@@ -217,6 +217,8 @@ fn attention() {
             drop_below: mixed_drop.below,
             drop_scale: mixed_drop.scale,
             drop_key: mixed_drop.key,
+            first_sequence: 0,
+            base: 0,
         };
         let run = |qkv: &[f64], x: &[f64]| {
             let (mut y, mut mixed, mut log_sum) = (poison(tokens * dim), poison(tokens * dim), poison(tokens));

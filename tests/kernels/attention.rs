@@ -19,6 +19,9 @@ fn shapes() -> Vec<(Vec<usize>, usize, f64)> {
         // Rows of 9 vectors, and blocks of 4 tokens from several sequences.
         (vec![1, 2, 1, 3, 1, 1, 40, 6], 36, 1.0),
         (vec![230, 5], 65, 1.0),
+        // More tokens than a uniform view holds, in sequences of which some fit.
+        (vec![3, 80, 9, 70, 90, 1, 100, 84, 85, 2], 64, 1.0),
+        (vec![50, 60, 40, 300, 7, 9], 20, 1.0),
         (vec![19, 3], 128, 1.0),
         (vec![9, 12], 256, 1.0),
         // Scores of some hundreds, whose exponentials overflow, and whose softmax is all on one key.
@@ -47,6 +50,19 @@ fn params(random: &mut Random, lengths: &[usize], dim: usize, drops: bool) -> at
         drop_below: mixed.below,
         drop_scale: mixed.scale,
         drop_key: mixed.key,
+        first_sequence: 0,
+        base: 0,
+    }
+}
+
+/// The same without the first sequences, with rows that begin somewhere in those.
+fn without_first(random: &mut Random, params: attention::Params, offsets: &[u32], first: usize) -> attention::Params {
+    attention::Params {
+        first_sequence: first as u32,
+        sequences: params.sequences - first as u32,
+        tokens: offsets.last().unwrap() - offsets[first],
+        base: random.one_of(&[0, 1, offsets[first] / 2, offsets[first]]).min(offsets[first]),
+        ..params
     }
 }
 
@@ -56,17 +72,27 @@ fn attention() {
     for (lengths, dim, size) in shapes() {
         let offsets = offsets(&lengths);
         let tokens = *offsets.last().unwrap() as usize;
-        for drops in [false, true] {
-            let qkv: Vec<f64> = random.reals(tokens * 3 * dim).iter().map(|x| x * size).collect();
+        for (drops, first) in [(false, 0), (true, 0), (true, lengths.len() / 2)] {
+            let params = params(&mut random, &lengths, dim, drops);
+            let params = without_first(&mut random, params, &offsets, first);
+            let begin = offsets[first] as usize;
+            let rows = tokens - params.base as usize;
+            let written = tokens - begin;
+            let qkv: Vec<f64> = random.reals(rows * 3 * dim).iter().map(|x| x * size).collect();
             let tolerance = tolerance(dim, size);
-            Case::new(&attention::KERNEL, params(&mut random, &lengths, dim, drops))
+            let output = |random: &mut Random| {
+                let output = Output::new(&[("row", rows), ("d", dim)], tolerance).rows(rows - written..rows, dim);
+                output.onto(random.reals(rows * dim))
+            };
+            let log_sum = Output::new(&[("token", tokens)], tolerance).rows(begin..tokens, 1);
+            Case::new(&attention::KERNEL, params)
                 .offsets(&offsets)
                 .whole(&owners(&offsets))
                 .reals(&qkv)
-                .reals(&random.reals(tokens * dim))
-                .writes(Output::new(&[("token", tokens), ("d", dim)], tolerance))
-                .writes(Output::new(&[("token", tokens), ("d", dim)], tolerance))
-                .writes(Output::new(&[("token", tokens)], tolerance))
+                .reals(&random.reals(rows * dim))
+                .writes(output(&mut random))
+                .writes(output(&mut random))
+                .writes(log_sum)
                 .check(&mut random);
         }
     }
@@ -78,13 +104,16 @@ fn attention_backward() {
     for (lengths, dim, size) in shapes() {
         let offsets = offsets(&lengths);
         let tokens = *offsets.last().unwrap() as usize;
-        for drops in [false, true] {
+        for (drops, first) in [(false, 0), (true, 0), (true, lengths.len() / 2)] {
             let params = params(&mut random, &lengths, dim, drops);
+            let params = without_first(&mut random, params, &offsets, first);
+            let rows = tokens - params.base as usize;
+            let written = tokens - offsets[first] as usize;
             // What the forward pass keeps, from the very numbers that the kernels are given.
             let rounded = |x: Vec<f64>| x.into_iter().map(|x| f64::from((x * size) as f32)).collect::<Vec<_>>();
-            let qkv = rounded(random.reals(tokens * 3 * dim));
-            let (mut y, mut mixed, mut log_sum) = (vec![0.0; tokens * dim], vec![0.0; tokens * dim], vec![0.0; tokens]);
-            let x = random.reals(tokens * dim);
+            let qkv = rounded(random.reals(rows * 3 * dim));
+            let (mut y, mut mixed, mut log_sum) = (vec![0.0; rows * dim], vec![0.0; rows * dim], vec![0.0; tokens]);
+            let x = random.reals(rows * dim);
             attention::twin(&params, &offsets, &owners(&offsets), &qkv, &x, &mut y, &mut mixed, &mut log_sum);
             let backward: attention_backward::Params = bytemuck::cast(params);
             // Gradients are differences of sums of D products, times numbers up to `size`.
@@ -96,8 +125,11 @@ fn attention_backward() {
                 .reals(&qkv)
                 .reals(&mixed)
                 .reals(&log_sum)
-                .reals(&random.reals(tokens * dim))
-                .writes(Output::new(&[("token", tokens), ("q k v", 3), ("d", dim)], Tolerance { absolute, relative }))
+                .reals(&random.reals(rows * dim))
+                .writes(
+                    Output::new(&[("row", rows), ("q k v", 3), ("d", dim)], Tolerance { absolute, relative })
+                        .rows(rows - written..rows, 3 * dim),
+                )
                 .check(&mut random);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 use prismrec::kernels::storage::ItemStorage;
-use prismrec::kernels::{Access, Kernel, Region, Scalar};
+use prismrec::kernels::{Access, Kernel, Ragged, Region, Scalar};
 
 use crate::common::Random;
 use crate::machines::{CPU, GPUS, Job, Machine};
@@ -230,7 +230,13 @@ impl Case {
             buffers.push(buffer);
             regions.push((GUARD, len));
         }
-        let job = Arc::new(Job { kernel: self.kernel, params: self.params.clone(), buffers, regions });
+        let job = Arc::new(Job {
+            kernel: self.kernel,
+            params: self.params.clone(),
+            buffers,
+            regions,
+            sequences: Ragged::new(&self.offsets),
+        });
         let twin = CPU.begin(&job);
         let shaders: Vec<_> = GPUS.iter().map(|machine| (machine, machine.begin(&job))).collect();
         let want = twin().unwrap_or_else(|e| panic!("{} {}: {e}", self.kernel.name, self.what));

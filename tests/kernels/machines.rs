@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 
 use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest, EntryPoint};
-use prismrec::kernels::{BufferId, Call, KERNELS, Kernel, Region};
+use prismrec::kernels::{BufferId, Call, KERNELS, Kernel, Ragged, Region};
 
 /// A call and what its buffers hold before it. Of each buffer, `region` gives the part that the kernel is bound to; the
 /// rest must stay as it is.
@@ -17,6 +17,8 @@ pub struct Job {
     pub buffers: Vec<Vec<u32>>,
     /// Offset and length.
     pub regions: Vec<(usize, usize)>,
+    /// Of sequences, where there are any.
+    pub sequences: Ragged,
 }
 
 /// What the buffers hold after it, or why it did not run.
@@ -67,7 +69,8 @@ fn run(engine: &mut dyn Engine, buffers: &mut Vec<(BufferId, usize)>, kernel: &'
     }
     let regions =
         job.regions.iter().zip(&*buffers).map(|(&(offset, len), &(buffer, _))| Region { buffer, offset, len });
-    let call = Call::new(kernel, &job.params, regions.collect());
+    let mut call = Call::new(kernel, &job.params, regions.collect());
+    call.ragged = job.sequences.clone();
     engine.run(kernel.name, &[call]).map_err(failed)?;
     let after =
         job.buffers.iter().zip(&*buffers).map(|(content, &(buffer, _))| {

@@ -51,6 +51,8 @@ impl Program<'_> {
                 drop_below: mixed.below,
                 drop_scale: mixed.scale,
                 drop_key: mixed.key,
+                first_sequence: 0,
+                base: 0,
             },
             attention::Bindings {
                 offsets: self.buffers.offsets,

@@ -15,8 +15,6 @@ use crate::kernels::*;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub tokens: usize,
-    /// Of a token and one that is not after it in its sequence.
-    pub pairs: usize,
     /// Inputs, then labels.
     pub sequences: usize,
     /// Sequences that get the inputs' beta: the examples of a batch.
@@ -33,6 +31,7 @@ pub struct Program<'a> {
     pub layout: &'a Layout,
     pub buffers: &'a Buffers,
     pub counts: Counts,
+    pub ragged: Ragged,
     /// The item rows in use, chunk by chunk.
     pub rows: &'a [ChunkRows],
     /// The step that is taken, from 1; `None` in evaluation, where nothing is dropped out.
@@ -130,7 +129,7 @@ impl Program<'_> {
     }
 
     fn push(&mut self, mut call: Call) {
-        call.ragged = Ragged { tokens: self.counts.tokens as f64, pairs: self.counts.pairs as f64 };
+        call.ragged = self.ragged.clone();
         self.calls.push(call);
     }
 
