@@ -328,3 +328,35 @@ impl<'a> Arguments<'a> {
         unsafe { std::slice::from_raw_parts_mut(start.cast::<T>(), len) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_hold_every_row_once_and_begin_where_regions_may() {
+        for rows in [0, 1, 15, 64, 257, 2100, 12_800] {
+            for widths in [[1, 3], [4, 64], [20, 36], [64, 192], [256, 768]] {
+                for slices in [1, 3, 8] {
+                    let aligned = [widths[0], widths[1], 2].into_iter().map(Region::aligned_rows).max().unwrap();
+                    let mut next = 0;
+                    let mut written = vec![0; slices as usize];
+                    for run in UniformView::runs(rows, &widths, &[2], slices) {
+                        assert_eq!(run.first, next);
+                        for width in [widths[0], widths[1], 2] {
+                            assert!((run.first * width).is_multiple_of(Region::ALIGNMENT as u32));
+                            assert!(UniformView::holds(run.rows * width) || run.rows <= aligned);
+                        }
+                        for slice in run.slice..run.slice + run.slices {
+                            assert_eq!(run.accumulate, written[slice as usize] > 0);
+                            written[slice as usize] += 1;
+                        }
+                        next += run.rows;
+                    }
+                    assert_eq!(next, rows);
+                    assert!(written.iter().all(|&times| times > 0), "a slice is left as it was");
+                }
+            }
+        }
+    }
+}
