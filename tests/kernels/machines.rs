@@ -123,12 +123,6 @@ fn in_three_rows([x, y, z]: [u32; 3]) -> [u32; 3] {
     [(x * y).div_ceil(3), 3, z]
 }
 
-/// The parts of a call of a folded kernel, folded too.
-fn folded_parts(parts: Option<fn(&Call) -> Vec<Call>>, call: &Call, kernel: &'static Kernel) -> Vec<Call> {
-    let parts = parts.map_or_else(|| vec![call.clone()], |parts| parts(call));
-    parts.into_iter().map(|part| Call { kernel, ..part }).collect()
-}
-
 macro_rules! folded {
     ($($name:ident),* $(,)?) => {
         /// The kernels whose dispatch may be folded, always folded into three rows, which may leave up to two workgroups
@@ -147,7 +141,10 @@ macro_rules! folded {
                 },
                 uniforms: KERNEL.uniforms,
                 parts: match KERNEL.parts {
-                    Some(_) => Some(|call| folded_parts(KERNEL.parts, call, &FOLDED)),
+                    Some(_) => Some(|call| {
+                        let parts = KERNEL.parts.into_iter().flat_map(|parts| parts(call));
+                        parts.map(|part| Call { kernel: &FOLDED, ..part }).collect()
+                    }),
                     None => None,
                 },
                 work: KERNEL.work,
