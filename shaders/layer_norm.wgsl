@@ -1,7 +1,8 @@
 // y = (x - mean) / sqrt(variance + 1e-5) * weight + bias over each row of [rows, dim]; keeps mean and 1 / sqrt(...).
 //
-// `main`: sixteen invocations share a row, a workgroup has sixteen rows. `serial`: an invocation has four rows, so that it
-// loads weight and bias once for all of them. Parameters: kernels::layer_norm::Params.
+// `main`: invocations share a row, four columns each, which they keep in registers: 16 invocations up to 64 columns, 32 up
+// to 128, 64 up to 256; a workgroup has 16, 8 or 4 rows. `serial`: an invocation has four rows, so that it loads weight and
+// bias once for all of them. Parameters: kernels::layer_norm::Params.
 
 struct Params {
     rows: u32,
@@ -23,14 +24,18 @@ override x_from_uniform: bool = false; // whether x is all there
 override norm_from_uniform: bool = false; // whether norm is
 
 const EPSILON = 1e-5;
-const LANES = 16u;
 
 var<workgroup> partial: array<f32, 256>; // [row of the group, lane]
 
-// The sum of a row's sixteen partial sums, in order.
-fn row_sum(first: u32) -> f32 {
+// Invocations that share a row: four columns each.
+fn row_lanes() -> u32 {
+    return select(select(64u, 32u, params.dim <= 128u), 16u, params.dim <= 64u);
+}
+
+// The sum of a row's partial sums, in order.
+fn row_sum(first: u32, lanes: u32) -> f32 {
     var sum = 0.0;
-    for (var i = 0u; i < LANES; i++) {
+    for (var i = 0u; i < lanes; i++) {
         sum += partial[first + i];
     }
     return sum;
@@ -42,43 +47,35 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let row = (group.x + group.y * groups.x) * 16u + invocation / LANES;
-    let lane = invocation % LANES;
+    let lanes = row_lanes();
+    let lane = invocation % lanes;
     let first = invocation - lane; // of this row in `partial`
-    let inside = row < params.rows;
-    let base = row * params.dim;
+    let row = (group.x + group.y * groups.x) * (256u / lanes) + invocation / lanes;
+    let columns = lane + lanes * vec4<u32>(0u, 1u, 2u, 3u);
+    let inside = (columns < vec4<u32>(params.dim)) & vec4<bool>(row < params.rows);
     let count = f32(params.dim);
 
-    var sum = 0.0;
-    if inside {
-        for (var d = lane; d < params.dim; d += LANES) {
-            sum += x[base + d];
-        }
-    }
-    partial[invocation] = sum;
+    // Past the end, the last element is read again and counts nothing.
+    let at = min(row, params.rows - 1u) * params.dim + min(columns, vec4<u32>(params.dim - 1u));
+    let values = select(vec4<f32>(0.0), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), inside);
+    partial[invocation] = dot(values, vec4<f32>(1.0));
     workgroupBarrier();
-    let mean = row_sum(first) / count;
+    let mean = row_sum(first, lanes) / count;
     workgroupBarrier();
 
-    var squares = 0.0;
-    if inside {
-        for (var d = lane; d < params.dim; d += LANES) {
-            let centred = x[base + d] - mean;
-            squares += centred * centred;
+    let centred = select(vec4<f32>(0.0), values - mean, inside);
+    partial[invocation] = dot(centred, centred);
+    workgroupBarrier();
+    let rstd = 1.0 / sqrt(row_sum(first, lanes) / count + EPSILON);
+
+    for (var e = 0u; e < 4u; e++) {
+        if inside[e] {
+            y[at[e]] = centred[e] * rstd * norm[columns[e]] + norm[params.dim + columns[e]];
         }
     }
-    partial[invocation] = squares;
-    workgroupBarrier();
-    let rstd = 1.0 / sqrt(row_sum(first) / count + EPSILON);
-
-    if inside {
-        for (var d = lane; d < params.dim; d += LANES) {
-            y[base + d] = (x[base + d] - mean) * rstd * norm[d] + norm[params.dim + d];
-        }
-        if lane == 0u {
-            stats[row * 2u] = mean;
-            stats[row * 2u + 1u] = rstd;
-        }
+    if lane == 0u && row < params.rows {
+        stats[row * 2u] = mean;
+        stats[row * 2u + 1u] = rstd;
     }
 }
 

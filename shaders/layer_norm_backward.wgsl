@@ -1,9 +1,11 @@
 // dx (+)= rstd * (g - mean(g) - x^ * mean(g * x^)), where g = dy * weight and x^ = (x - mean) * rstd;
 // dweight[d] = sum over rows of dy * x^, dbias[d] = sum over rows of dy, where slice s sums its run of rows
 //
-// `main`: the first workgroups each sum 64 columns of a slice, four invocations a column; the others have sixteen rows,
-// sixteen invocations a row. `serial`: a workgroup has 32 columns of a slice, an invocation every eighth of its rows, one
-// after the other in registers, for both at once; only the sums meet in group memory, at the end.
+// Both read rows once, for dx and for the sums, so that a workgroup goes through the rows of a slice.
+// `main`: it has a whole slice, 64, 32 or 16 rows of which at once: an invocation has four columns of four rows in
+// registers, so that 16 invocations share a row of up to 64 columns, 32 up to 128, 64 up to 256. `serial`: a workgroup has
+// 32 columns of a slice, an invocation every eighth of its rows, one after the other; only the sums meet in group memory,
+// at the end.
 // Parameters: kernels::layer_norm_backward::Params.
 
 struct Params {
@@ -35,90 +37,18 @@ override x_from_uniform: bool = false; // whether x is all there
 override norm_from_uniform: bool = false; // whether norm is
 override dy_from_uniform: bool = false; // whether dy is
 
-const ROW_LANES = 16u;
-const COLUMNS = 64u;
-const COLUMN_LANES = 4u;
+const ROWS = 4u; // of an invocation of `main` at once
 
-var<workgroup> partial_one: array<f32, 256>; // of g: [row of the group, lane]; of dbias: [lane, column]
-var<workgroup> partial_x: array<f32, 256>; // of g * x^; of dweight
+// Of the rows at once: [row, lane], rows one more apart than there are lanes, to spread over the banks. At the end, of the
+// columns: [lane of rows, column].
+var<workgroup> partial_one: array<f32, 1088>; // of g; of dbias
+var<workgroup> partial_x: array<f32, 1088>; // of g * x^; of dweight
+var<workgroup> mean_one: array<f32, 64>; // of g, by row
+var<workgroup> mean_x: array<f32, 64>; // of g * x^
 
-// Columns COLUMNS * block .. of a slice.
-fn sum_columns(block: u32, slice: u32, invocation: u32) {
-    let column = block * COLUMNS + invocation % COLUMNS;
-    let lane = invocation / COLUMNS;
-    let each = (params.rows + params.slices - 1u) / params.slices;
-    let end = min((slice + 1u) * each, params.rows);
-    var weight = 0.0;
-    var bias = 0.0;
-    if column < params.dim {
-        for (var row = slice * each + lane; row < end; row += COLUMN_LANES) {
-            let g = dy[row * params.dim + column];
-            weight += g * (x[row * params.dim + column] - stats[row * 2u]) * stats[row * 2u + 1u];
-            bias += g;
-        }
-    }
-    partial_x[invocation] = weight;
-    partial_one[invocation] = bias;
-    workgroupBarrier();
-    if lane == 0u && column < params.dim {
-        for (var i = invocation + COLUMNS; i < COLUMNS * COLUMN_LANES; i += COLUMNS) {
-            weight += partial_x[i];
-            bias += partial_one[i];
-        }
-        let at = slice * params.stride + column;
-        if params.accumulate_gradient == 1u {
-            weight += gradient[at];
-            bias += gradient[at + params.dim];
-        }
-        gradient[at] = weight;
-        gradient[at + params.dim] = bias;
-    }
-}
-
-// Rows 16 * block ..
-fn go_through_rows(block: u32, invocation: u32) {
-    let row = block * 16u + invocation / ROW_LANES;
-    let lane = invocation % ROW_LANES;
-    let first = invocation - lane;
-    let inside = row < params.rows;
-    let base = row * params.dim;
-
-    var mean = 0.0;
-    var rstd = 0.0;
-    var one = 0.0;
-    var along = 0.0;
-    if inside {
-        mean = stats[row * 2u];
-        rstd = stats[row * 2u + 1u];
-        for (var d = lane; d < params.dim; d += ROW_LANES) {
-            let g = dy[base + d] * norm[d];
-            one += g;
-            along += g * (x[base + d] - mean) * rstd;
-        }
-    }
-    partial_one[invocation] = one;
-    partial_x[invocation] = along;
-    workgroupBarrier();
-    if !inside {
-        return;
-    }
-    one = 0.0;
-    along = 0.0;
-    for (var i = first; i < first + ROW_LANES; i++) {
-        one += partial_one[i];
-        along += partial_x[i];
-    }
-    one /= f32(params.dim);
-    along /= f32(params.dim);
-    for (var d = lane; d < params.dim; d += ROW_LANES) {
-        let centred = (x[base + d] - mean) * rstd;
-        let value = rstd * (dy[base + d] * norm[d] - one - centred * along);
-        if params.accumulate == 1u {
-            dx[base + d] += value;
-        } else {
-            dx[base + d] = value;
-        }
-    }
+// Invocations that share a row: four columns each.
+fn row_lanes() -> u32 {
+    return select(select(64u, 32u, params.dim <= 128u), 16u, params.dim <= 64u);
 }
 
 @compute @workgroup_size(256)
@@ -127,12 +57,91 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let at = group.x + group.y * groups.x;
-    let blocks = (params.dim + COLUMNS - 1u) / COLUMNS;
-    if at < blocks * params.slices {
-        sum_columns(at % blocks, at / blocks, invocation);
-    } else {
-        go_through_rows(at - blocks * params.slices, invocation);
+    let slice = group.x + group.y * groups.x;
+    if slice >= params.slices {
+        return;
+    }
+    let dim = params.dim;
+    let each = (params.rows + params.slices - 1u) / params.slices;
+    let end = min((slice + 1u) * each, params.rows);
+    let lanes = row_lanes();
+    let row_count = 256u / lanes; // rows that lie side by side in the workgroup
+    let lane = invocation % lanes;
+    let own = invocation / lanes; // which of those this is
+    let columns = lane + lanes * vec4<u32>(0u, 1u, 2u, 3u);
+    let inside = columns < vec4<u32>(dim);
+    // Past the end, the last element is read again and counts nothing.
+    let near = min(columns, vec4<u32>(dim - 1u));
+    let weights = vec4<f32>(norm[near.x], norm[near.y], norm[near.z], norm[near.w]);
+
+    var dweight = vec4<f32>(0.0);
+    var dbias = vec4<f32>(0.0);
+    for (var start = slice * each; start < end; start += ROWS * row_count) {
+        var scaled: array<vec4<f32>, ROWS>;
+        var centred: array<vec4<f32>, ROWS>;
+        var rstd: array<f32, ROWS>;
+        for (var i = 0u; i < ROWS; i++) {
+            let row = start + i * row_count + own;
+            let near_row = min(row, end - 1u);
+            let at = near_row * dim + near;
+            let keep = inside & vec4<bool>(row < end);
+            let g = select(vec4<f32>(0.0), vec4<f32>(dy[at.x], dy[at.y], dy[at.z], dy[at.w]), keep);
+            rstd[i] = stats[near_row * 2u + 1u];
+            centred[i] = (vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]) - stats[near_row * 2u]) * rstd[i];
+            scaled[i] = g * weights;
+            dweight += g * centred[i];
+            dbias += g;
+            let place = (i * row_count + own) * (lanes + 1u) + lane;
+            partial_one[place] = dot(scaled[i], vec4<f32>(1.0));
+            partial_x[place] = dot(scaled[i], centred[i]);
+        }
+        workgroupBarrier();
+        if invocation < ROWS * row_count {
+            var one = 0.0;
+            var along = 0.0;
+            for (var i = 0u; i < lanes; i++) {
+                one += partial_one[invocation * (lanes + 1u) + i];
+                along += partial_x[invocation * (lanes + 1u) + i];
+            }
+            mean_one[invocation] = one / f32(dim);
+            mean_x[invocation] = along / f32(dim);
+        }
+        workgroupBarrier();
+        for (var i = 0u; i < ROWS; i++) {
+            let place = i * row_count + own;
+            let values = rstd[i] * (scaled[i] - mean_one[place] - centred[i] * mean_x[place]);
+            for (var e = 0u; e < 4u; e++) {
+                if inside[e] && start + place < end {
+                    let at = (start + place) * dim + columns[e];
+                    if params.accumulate == 1u {
+                        dx[at] += values[e];
+                    } else {
+                        dx[at] = values[e];
+                    }
+                }
+            }
+        }
+    }
+
+    for (var e = 0u; e < 4u; e++) {
+        partial_x[own * 4u * lanes + columns[e]] = dweight[e];
+        partial_one[own * 4u * lanes + columns[e]] = dbias[e];
+    }
+    workgroupBarrier();
+    if invocation < dim {
+        var weight = 0.0;
+        var bias = 0.0;
+        for (var i = 0u; i < row_count; i++) {
+            weight += partial_x[i * 4u * lanes + invocation];
+            bias += partial_one[i * 4u * lanes + invocation];
+        }
+        let at = slice * params.stride + invocation;
+        if params.accumulate_gradient == 1u {
+            weight += gradient[at];
+            bias += gradient[at + dim];
+        }
+        gradient[at] = weight;
+        gradient[at + dim] = bias;
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Call, Real, UniformView, fold, math, parallel};
 pub const EPSILON: f32 = 1e-5;
 
 kernel! {
-    /// Sixteen invocations a row, sixteen rows a workgroup; or four rows an invocation.
+    /// Four columns of a row an invocation, 16 invocations a row or more; or four rows an invocation.
     "layer_norm"
     params { rows: u32, dim: u32 }
     bindings {
@@ -22,7 +22,7 @@ kernel! {
         stats: write f32,
     }
     work |_s| [8.0 * rows * dim, rows * (2.0 * dim + 2.0)]
-    groups |p| fold(p.rows.div_ceil(16));
+    groups |p| fold(p.rows.div_ceil(256 / p.dim.div_ceil(4).next_power_of_two().max(16)));
     serial |p| (p.dim.is_multiple_of(4)).then(|| fold(p.rows.div_ceil(32)));
     uniform x |p| UniformView::holds(p.rows * p.dim);
     uniform norm |p| UniformView::holds(2 * p.dim);

@@ -8,8 +8,7 @@ use super::{Call, Real, Region, UniformView, fold, math, parallel, slice_rows};
 const ITERATIONS: u32 = 60_000;
 
 kernel! {
-    /// The first workgroups sum 64 columns of a slice, the others have sixteen rows, sixteen invocations a row; or a
-    /// workgroup has 32 columns of a slice for both.
+    /// A workgroup goes through the rows of a slice; or of 32 columns of it.
     "layer_norm_backward"
     params {
         rows: u32,
@@ -36,7 +35,7 @@ kernel! {
         gradient: write f32,
     }
     work |_s| [17.0 * rows * dim, rows * ((3.0 + accumulate) * dim + 2.0) + 2.0 * (1.0 + accumulate_gradient) * slices * dim]
-    groups |p| fold(p.dim.div_ceil(64) * p.slices + p.rows.div_ceil(16));
+    groups |p| fold(p.slices);
     serial |p| {
         let iterations = p.rows.div_ceil(8 * p.slices) * (p.dim / 4 + 32);
         let aligned = (p.stride as usize).is_multiple_of(Region::ALIGNMENT);
