@@ -1,6 +1,6 @@
 // dprototype[k, d] = sum over tokens of dlogit[token, k] token[token, d]
 //
-// main: group (c, k) computes dimensions 16 c .. 16 c + 15 of prototype k; 16 invocations share a dimension.
+// main: group (c, b) computes dimensions 16 c .. 16 c + 15 of prototypes 4 b .. 4 b + 3; 16 invocations share a dimension.
 // serial: an invocation computes 4 dimensions of 4 prototypes alone.
 // Parameters: kernels::prototype_backward::Params.
 
@@ -15,20 +15,33 @@ struct Params {
 @group(0) @binding(2) var<storage, read> dlogit: array<f32>; // [tokens, intentions]
 @group(0) @binding(3) var<storage, read_write> dprototype: array<f32>; // [intentions, dim]
 
+// Indices of four neighbours from `first` on, the last one before `end` again past it.
+fn four(first: u32, end: u32) -> vec4<u32> {
+    return min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(end - 1u));
+}
+
 const COLUMNS = 16u;
 const LANES = 16u;
+const ROWS = 4u; // that an invocation loads before it waits for any
 
-var<workgroup> partial: array<f32, 256>; // [lane, column]
+var<workgroup> partial: array<vec4<f32>, 256>; // [lane, column], prototypes in the vector
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
     let column = group.x * COLUMNS + invocation % COLUMNS;
     let lane = invocation / COLUMNS;
-    let k = group.y;
-    var sum = 0.0;
-    if column < params.dim {
-        for (var row = lane; row < params.tokens; row += LANES) {
-            sum += dlogit[row * params.intentions + k] * token[row * params.dim + column];
+    let k = group.y * 4u;
+    let near = min(column, params.dim - 1u);
+    let logit = four(k, params.intentions);
+    var sum = vec4<f32>(0.0);
+    for (var start = lane; start < params.tokens; start += ROWS * LANES) {
+        for (var i = 0u; i < ROWS; i++) {
+            // Past the end, the last row is read again and counts nothing.
+            let row = min(start + i * LANES, params.tokens - 1u);
+            let l = row * params.intentions + logit;
+            let factors = vec4<f32>(dlogit[l.x], dlogit[l.y], dlogit[l.z], dlogit[l.w]);
+            let value = select(0.0, token[row * params.dim + near], start + i * LANES < params.tokens);
+            sum += factors * value;
         }
     }
     partial[invocation] = sum;
@@ -37,13 +50,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var i = invocation + COLUMNS; i < COLUMNS * LANES; i += COLUMNS) {
             sum += partial[i];
         }
-        dprototype[k * params.dim + column] = sum;
+        for (var i = 0u; i < 4u; i++) {
+            if k + i < params.intentions {
+                dprototype[(k + i) * params.dim + column] = sum[i];
+            }
+        }
     }
-}
-
-// Indices of four neighbours from `first` on, the last one before `end` again past it.
-fn four(first: u32, end: u32) -> vec4<u32> {
-    return min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(end - 1u));
 }
 
 fn finish(k: u32, column: u32, sum: vec4<f32>) {

@@ -8,7 +8,7 @@ use super::{Real, math, slice_rows};
 const RUNS: usize = 8;
 
 kernel! {
-    /// A workgroup computes 16 dimensions of a prototype's gradient, 16 invocations each.
+    /// A workgroup computes 16 dimensions of four prototypes' gradients, 16 invocations each.
     "prototype_backward"
     params { tokens: u32, dim: u32, intentions: u32 }
     bindings {
@@ -20,7 +20,7 @@ kernel! {
         dprototype: write f32,
     }
     work |_s| [2.0 * tokens * dim * intentions, tokens * (dim + intentions) + intentions * dim]
-    groups |p| [p.dim.div_ceil(16), p.intentions, 1];
+    groups |p| [p.dim.div_ceil(16), p.intentions.div_ceil(4), 1];
     // One invocation loops over all tokens, which llvmpipe would cut short at 65,535.
     serial |p| (p.tokens < 65_000).then(|| [(p.dim.div_ceil(4) * p.intentions.div_ceil(4)).div_ceil(8), 1, 1])
 }
