@@ -4,8 +4,10 @@
 //
 // Group (x, y, b) has block b of 8 tokens of its sequence: first as queries, which meet the blocks of 8 keys up to their
 // own and give dq, then as keys, which meet the blocks of 8 queries from their own on and give dk and dv; so all groups of
-// a sequence have the same work. Where blocks meet, invocation (r, c) of 8 x 8 has pair (query r, key c). Outputs are held
-// by column: invocation n has columns n, n + 64, n + 128, n + 192 of all 8 rows.
+// a sequence have the same work. Where blocks meet, invocation (r, c) of 8 x 8 has pair (query r, key c) and goes through
+// slabs of 64 dimensions in group memory, which are read anew only where others took their place: up to 64 dimensions, the
+// block's own rows and those it meets are read once. Outputs are held by column: invocation n has columns n, n + 64,
+// n + 128, n + 192 of all 8 rows.
 // Parameters: kernels::attention_backward::Params.
 
 struct Params {
@@ -45,16 +47,21 @@ override mixed_from_uniform: bool = false; // whether mixed is
 override dy_from_uniform: bool = false; // whether dy is
 
 const BLOCK = 8u;
-const SLAB = 32u;
+const SLAB = 64u;
+const APART = 65u; // rows are one more apart than a slab, to spread over the banks
 
-// All [row of the block, slab dimension], rows 33 apart to spread over the banks.
-var<workgroup> queries: array<f32, 264>;
-var<workgroup> keys: array<f32, 264>;
-var<workgroup> values: array<f32, 264>;
-var<workgroup> outputs: array<f32, 264>; // do
+// All [row of the block, slab dimension].
+var<workgroup> queries: array<f32, 520>;
+var<workgroup> outputs: array<f32, 520>; // do
+var<workgroup> mixtures: array<f32, 520>; // o
+var<workgroup> keys: array<f32, 520>;
+var<workgroup> values: array<f32, 520>;
 var<workgroup> shares: array<f32, 64>; // mask_ij p_ij, [query, key]
 var<workgroup> dscores: array<f32, 64>; // ds_ij / sqrt(D), [query, key]
-var<workgroup> mixtures: array<f32, 264>; // o
+
+// Which rows, from a token of the sequence on, and which slab of them are there.
+var<private> held_queries = vec2<u32>(0xffffffffu);
+var<private> held_keys = vec2<u32>(0xffffffffu);
 
 // The same in every shader that drops out; src/kernels/dropout.rs says what it is.
 fn drop_factor(below: u32, scale: f32, key: u32, element: u32) -> f32 {
@@ -65,10 +72,49 @@ fn drop_factor(below: u32, scale: f32, key: u32, element: u32) -> f32 {
     return select(scale, 0.0, x < below);
 }
 
+// do of an element: the gradient through the output's dropout
+fn doutput(element: u32) -> f32 {
+    let place = params.base * params.dim + element;
+    return dy[element] * drop_factor(params.drop_below, params.drop_scale, params.drop_key, place);
+}
+
+// Has `queries`, `outputs` and `mixtures` hold a slab of 8 tokens from `first` of the sequence on, zeros where there are
+// none. An invocation brings its own column, and may use that without a barrier.
+fn hold_queries(begin: u32, tokens: u32, first: u32, slab: u32, invocation: u32) {
+    if all(held_queries == vec2<u32>(first, slab)) {
+        return;
+    }
+    held_queries = vec2<u32>(first, slab);
+    let column = min(slab + invocation, params.dim - 1u);
+    for (var row = 0u; row < BLOCK; row++) {
+        let inside = slab + invocation < params.dim && first + row < tokens;
+        let token = begin + min(first + row, tokens - 1u);
+        let element = token * params.dim + column;
+        let at = row * APART + invocation;
+        queries[at] = select(0.0, qkv[token * 3u * params.dim + column], inside);
+        outputs[at] = select(0.0, doutput(element), inside);
+        mixtures[at] = select(0.0, mixed[element], inside);
+    }
+}
+
+// The same of `keys` and `values`.
+fn hold_keys(begin: u32, tokens: u32, first: u32, slab: u32, invocation: u32) {
+    if all(held_keys == vec2<u32>(first, slab)) {
+        return;
+    }
+    held_keys = vec2<u32>(first, slab);
+    let column = min(slab + invocation, params.dim - 1u);
+    for (var row = 0u; row < BLOCK; row++) {
+        let inside = slab + invocation < params.dim && first + row < tokens;
+        let element = ((begin + min(first + row, tokens - 1u)) * 3u + 1u) * params.dim + column;
+        let at = row * APART + invocation;
+        keys[at] = select(0.0, qkv[element], inside);
+        values[at] = select(0.0, qkv[element + params.dim], inside);
+    }
+}
+
 // The block of queries from `first` on meets that of keys from `start` on: leaves their `shares` and `dscores`.
 fn meet(begin: u32, tokens: u32, first: u32, start: u32, invocation: u32) {
-    let dim = params.dim;
-    let wide = 3u * dim;
     let r = invocation / BLOCK;
     let c = invocation % BLOCK;
     let token = begin + first + r;
@@ -77,40 +123,18 @@ fn meet(begin: u32, tokens: u32, first: u32, start: u32, invocation: u32) {
     var score = 0.0; // q . k
     // do . (mask v - o): the difference first, which is exact where a share is almost 1 and o almost v
     var along = 0.0;
-    for (var slab = 0u; slab < dim; slab += SLAB) {
+    for (var slab = 0u; slab < params.dim; slab += SLAB) {
         workgroupBarrier();
-        for (var n = 0u; n < 4u; n++) {
-            let e = invocation + 64u * n;
-            let row = e / SLAB;
-            let d = slab + e % SLAB;
-            var q = 0.0;
-            var k = 0.0;
-            var v = 0.0;
-            var o = 0.0;
-            var mixture = 0.0;
-            if d < dim {
-                if first + row < tokens {
-                    let element = (begin + first + row) * dim + d;
-                    q = qkv[(begin + first + row) * wide + d];
-                    o = doutput(element);
-                    mixture = mixed[element];
-                }
-                if start + row < tokens {
-                    k = qkv[(begin + start + row) * wide + dim + d];
-                    v = qkv[(begin + start + row) * wide + 2u * dim + d];
-                }
+        hold_queries(begin, tokens, first, slab, invocation);
+        hold_keys(begin, tokens, start, slab, invocation);
+        workgroupBarrier();
+        for (var eighth = 0u; eighth < min(SLAB, params.dim - slab); eighth += 8u) {
+            for (var i = 0u; i < 8u; i++) {
+                let query = r * APART + eighth + i;
+                let key = c * APART + eighth + i;
+                score += queries[query] * keys[key];
+                along += outputs[query] * (kept * values[key] - mixtures[query]);
             }
-            let at = row * 33u + e % SLAB;
-            queries[at] = q;
-            keys[at] = k;
-            values[at] = v;
-            outputs[at] = o;
-            mixtures[at] = mixture;
-        }
-        workgroupBarrier();
-        for (var d = 0u; d < SLAB; d++) {
-            score += queries[r * 33u + d] * keys[c * 33u + d];
-            along += outputs[r * 33u + d] * (kept * values[c * 33u + d] - mixtures[r * 33u + d]);
         }
     }
     var share = 0.0;
@@ -123,12 +147,6 @@ fn meet(begin: u32, tokens: u32, first: u32, start: u32, invocation: u32) {
     shares[invocation] = share;
     dscores[invocation] = dscore;
     workgroupBarrier();
-}
-
-// do of an element: the gradient through the output's dropout
-fn doutput(element: u32) -> f32 {
-    let place = params.base * params.dim + element;
-    return dy[element] * drop_factor(params.drop_below, params.drop_scale, params.drop_key, place);
 }
 
 @compute @workgroup_size(64)
@@ -160,11 +178,12 @@ fn main(
     }
     for (var start = 0u; start <= own; start += BLOCK) {
         meet(begin, tokens, own, start, invocation);
-        for (var g = 0u; g < 4u; g++) {
-            let column = 64u * g + invocation;
-            if column < dim {
+        for (var slab = 0u; slab < 4u; slab++) {
+            let g = 3u - slab; // the last one is there already
+            if SLAB * g + invocation < dim {
+                hold_keys(begin, tokens, start, SLAB * g, invocation);
                 for (var j = 0u; j < min(BLOCK, tokens - start); j++) {
-                    let key = qkv[(begin + start + j) * wide + dim + column];
+                    let key = keys[j * APART + invocation];
                     for (var row = 0u; row < BLOCK; row++) {
                         dquery[8u * g + row] += dscores[row * BLOCK + j] * key;
                     }
@@ -192,13 +211,13 @@ fn main(
         if first > own {
             meet(begin, tokens, first, own, invocation); // the block itself has just met its own keys
         }
-        for (var g = 0u; g < 4u; g++) {
-            let column = 64u * g + invocation;
-            if column < dim {
+        for (var slab = 0u; slab < 4u; slab++) {
+            let g = 3u - slab; // the last one is there already
+            if SLAB * g + invocation < dim {
+                hold_queries(begin, tokens, first, SLAB * g, invocation);
                 for (var row = 0u; row < min(BLOCK, tokens - first); row++) {
-                    let token = begin + first + row;
-                    let query = qkv[token * wide + column];
-                    let output = doutput(token * dim + column);
+                    let query = queries[row * APART + invocation];
+                    let output = outputs[row * APART + invocation];
                     for (var j = 0u; j < BLOCK; j++) {
                         dkey[8u * g + j] += dscores[row * BLOCK + j] * query;
                         dvalue[8u * g + j] += shares[row * BLOCK + j] * output;
