@@ -1,10 +1,10 @@
 // y = x + dropout(o), o_i = sum over j <= i of mask_ij softmax_j(q_i . k_j / sqrt(D)) v_j within a sequence;
 // keeps o (`mixed`) and ln(sum(exp(scores))) of each query.
 //
-// Group (x, y, b) has block b of 8 queries of its sequence, which meets blocks of 8 keys: invocation (r, c) of 8 x 8
-// scores query r with key c from slabs of 32 dimensions in group memory, then the running maximum, sum and output are
-// updated (an online softmax); outputs are held by column: invocation n has columns n, n + 64, n + 128, n + 192 of all
-// 8 rows.
+// Group (x, y, b) has block b of 16 queries of its sequence, which meets blocks of 16 keys: invocation (r, c) of 16 x 16
+// scores query r with key c from slabs of 64 dimensions in group memory, then the running maximum, sum and output are
+// updated (an online softmax); outputs are held by column: invocation n has columns n % 64, + 64, + 128, + 192 of rows
+// 4 (n / 64) .. + 3.
 // Parameters: kernels::attention::Params.
 
 struct Params {
@@ -39,16 +39,19 @@ struct Params {
 
 override qkv_from_uniform: bool = false; // whether qkv is all there
 
-const BLOCK = 8u;
-const SLAB = 32u;
+const BLOCK = 16u;
+const SLAB = 64u;
+const APART = 65u; // rows are one more apart than a slab, to spread over the banks
 const LOWEST = -3.4028234e38;
 
-var<workgroup> queries: array<f32, 264>; // [query, slab dimension], rows 33 apart to spread over the banks
-var<workgroup> keys: array<f32, 264>; // [key, slab dimension]
-var<workgroup> scores: array<f32, 64>; // [query, key]: scores, then shares
-var<workgroup> peaks: array<f32, 8>; // running maximum of each query
-var<workgroup> totals: array<f32, 8>; // running sum of exp(score - maximum)
-var<workgroup> shrinks: array<f32, 8>; // what the sums so far are multiplied with
+// All [row of the block, slab dimension].
+var<workgroup> queries: array<f32, 1040>;
+var<workgroup> keys: array<f32, 1040>;
+var<workgroup> values: array<f32, 1040>;
+var<workgroup> scores: array<f32, 256>; // [query, key]; at the end, sums of exp(score - maximum) of every 16th key
+var<workgroup> shares: array<f32, 256>; // [query, key], not yet divided by their sum
+var<workgroup> shrinks: array<f32, 16>; // what the sums of each query so far are multiplied with
+var<workgroup> totals: array<f32, 16>; // of each query's shares, at the end
 
 // The same in every shader that drops out; src/kernels/dropout.rs says what it is.
 fn drop_factor(below: u32, scale: f32, key: u32, element: u32) -> f32 {
@@ -59,7 +62,15 @@ fn drop_factor(below: u32, scale: f32, key: u32, element: u32) -> f32 {
     return select(scale, 0.0, x < below);
 }
 
-@compute @workgroup_size(64)
+// Element of a slab of 16 tokens, from `first` of a sequence on, that is `row` tokens and `column` elements on; 0 where there
+// is none. `part` is 0 for queries, 1 for keys, 2 for values.
+fn qkv_element(begin: u32, tokens: u32, first: u32, row: u32, column: u32, part: u32) -> f32 {
+    let token = begin + min(first + row, tokens - 1u);
+    let value = qkv[(token * 3u + part) * params.dim + min(column, params.dim - 1u)];
+    return select(0.0, value, first + row < tokens && column < params.dim);
+}
+
+@compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -78,97 +89,103 @@ fn main(
         return;
     }
     let dim = params.dim;
-    let wide = 3u * dim;
     let r = invocation / BLOCK;
     let c = invocation % BLOCK;
-    // Element (row, columns 64 g + invocation) is out[8 g + row].
-    var out: array<f32, 32>;
-    for (var e = 0u; e < 32u; e++) {
+    let four = invocation / SLAB * 4u; // rows that it brings to group memory, and has of the output
+    let d = invocation % SLAB; // their column in a slab
+    // Element (row four + i, column 64 g + d) is out[4 g + i].
+    var out: array<f32, 16>;
+    for (var e = 0u; e < 16u; e++) {
         out[e] = 0.0;
     }
-    if invocation < BLOCK {
-        peaks[invocation] = LOWEST;
-        totals[invocation] = 0.0;
-    }
+    var peak = LOWEST; // running maximum of query r
+    var total = 0.0; // running sum of exp(score - maximum) of its keys c, c + 16, ..
     for (var start = 0u; start <= first; start += BLOCK) {
         var score = 0.0;
         for (var slab = 0u; slab < dim; slab += SLAB) {
             workgroupBarrier();
-            for (var n = 0u; n < 4u; n++) {
-                let e = invocation + 64u * n;
-                let row = e / SLAB;
-                let d = slab + e % SLAB;
-                var q = 0.0;
-                var k = 0.0;
-                if d < dim {
-                    if first + row < tokens {
-                        q = qkv[(begin + first + row) * wide + d];
-                    }
-                    if start + row < tokens {
-                        k = qkv[(begin + start + row) * wide + dim + d];
-                    }
+            for (var i = 0u; i < 4u; i++) {
+                let at = (four + i) * APART + d;
+                // Queries of one slab stay.
+                if start == 0u || dim > SLAB {
+                    queries[at] = qkv_element(begin, tokens, first, four + i, slab + d, 0u);
                 }
-                queries[row * 33u + e % SLAB] = q;
-                keys[row * 33u + e % SLAB] = k;
+                keys[at] = qkv_element(begin, tokens, start, four + i, slab + d, 1u);
+                if slab == 0u {
+                    values[at] = qkv_element(begin, tokens, start, four + i, d, 2u);
+                }
             }
             workgroupBarrier();
-            for (var d = 0u; d < SLAB; d++) {
-                score += queries[r * 33u + d] * keys[c * 33u + d];
+            for (var eighth = 0u; eighth < min(SLAB, dim - slab); eighth += 8u) {
+                for (var i = 0u; i < 8u; i++) {
+                    score += queries[r * APART + eighth + i] * keys[c * APART + eighth + i];
+                }
             }
         }
         let allowed = start + c <= first + r && first + r < tokens;
-        scores[invocation] = select(LOWEST, score * params.scale, allowed);
+        score = select(LOWEST, score * params.scale, allowed);
+        scores[invocation] = score;
         workgroupBarrier();
-        if invocation < BLOCK {
-            var peak = peaks[invocation];
-            for (var j = 0u; j < BLOCK; j++) {
-                peak = max(peak, scores[invocation * BLOCK + j]);
-            }
-            let shrink = exp(peaks[invocation] - peak);
-            var total = totals[invocation] * shrink;
-            for (var j = 0u; j < BLOCK; j++) {
-                let at = invocation * BLOCK + j;
-                // Keys after the query have no share, whatever the maximum is.
-                let share = select(0.0, exp(scores[at] - peak), start + j <= first + invocation);
-                total += share;
-                let element = (params.base + begin + first + invocation) * params.length + start + j;
-                scores[at] = share * drop_factor(params.share_below, params.share_scale, params.share_key, element);
-            }
-            peaks[invocation] = peak;
-            totals[invocation] = total;
-            shrinks[invocation] = shrink;
+        let before = peak;
+        for (var j = 0u; j < BLOCK; j++) {
+            peak = max(peak, scores[r * BLOCK + j]);
+        }
+        let shrink = exp(before - peak);
+        // Keys after the query have no share, whatever the maximum is.
+        let share = select(0.0, exp(score - peak), allowed);
+        total = total * shrink + share;
+        let pair = (params.base + begin + first + r) * params.length + start + c;
+        shares[invocation] = share * drop_factor(params.share_below, params.share_scale, params.share_key, pair);
+        if c == 0u {
+            shrinks[r] = shrink;
         }
         workgroupBarrier();
         for (var g = 0u; g < 4u; g++) {
-            let column = 64u * g + invocation;
-            if column < dim {
-                for (var row = 0u; row < BLOCK; row++) {
-                    out[8u * g + row] *= shrinks[row];
+            if SLAB * g < dim {
+                if g > 0u {
+                    workgroupBarrier();
+                    for (var i = 0u; i < 4u; i++) {
+                        values[(four + i) * APART + d] = qkv_element(begin, tokens, start, four + i, SLAB * g + d, 2u);
+                    }
+                    workgroupBarrier();
+                }
+                for (var i = 0u; i < 4u; i++) {
+                    out[4u * g + i] *= shrinks[four + i];
                 }
                 for (var j = 0u; j < min(BLOCK, tokens - start); j++) {
-                    let value = qkv[(begin + start + j) * wide + 2u * dim + column];
-                    for (var row = 0u; row < BLOCK; row++) {
-                        out[8u * g + row] += scores[row * BLOCK + j] * value;
+                    let value = values[j * APART + d];
+                    for (var i = 0u; i < 4u; i++) {
+                        out[4u * g + i] += shares[(four + i) * BLOCK + j] * value;
                     }
                 }
             }
         }
     }
+    scores[invocation] = total;
+    workgroupBarrier();
+    if c == 0u {
+        total = 0.0;
+        for (var j = 0u; j < BLOCK; j++) {
+            total += scores[r * BLOCK + j];
+        }
+        totals[r] = total;
+        if first + r < tokens {
+            log_sum[params.base + begin + first + r] = peak + log(total);
+        }
+    }
+    workgroupBarrier();
     for (var g = 0u; g < 4u; g++) {
-        let column = 64u * g + invocation;
-        if column < dim {
-            for (var row = 0u; row < min(BLOCK, tokens - first); row++) {
-                let element = (begin + first + row) * dim + column;
-                let value = out[8u * g + row] / totals[row];
+        let column = SLAB * g + d;
+        for (var i = 0u; i < 4u; i++) {
+            if column < dim && first + four + i < tokens {
+                let element = (begin + first + four + i) * dim + column;
+                let value = out[4u * g + i] / totals[four + i];
                 mixed[element] = value;
                 let place = params.base * dim + element;
                 y[element] = x[element]
                     + value * drop_factor(params.drop_below, params.drop_scale, params.drop_key, place);
             }
         }
-    }
-    if invocation < min(BLOCK, tokens - first) {
-        log_sum[params.base + begin + first + invocation] = peaks[invocation] + log(totals[invocation]);
     }
 }
 

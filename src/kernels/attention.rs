@@ -13,7 +13,7 @@ use super::{Ragged, Real, Region, UniformView, math, parallel};
 pub(super) const BLOCK: usize = 12;
 
 kernel! {
-    /// A workgroup 8 tokens of a sequence; 8 queries meet 8 keys at a time, one pair an invocation. In `serial`, an
+    /// A workgroup 16 tokens of a sequence; 16 queries meet 16 keys at a time, one pair an invocation. In `serial`, an
     /// invocation 4 tokens.
     "attention"
     params {
@@ -54,7 +54,7 @@ kernel! {
     work |s| [s.pairs * (4.0 * dim + 6.0) + 3.0 * s.tokens * dim, s.tokens * (6.0 * dim + 2.0) + sequences]
     groups |p| {
         let [x, y, _] = super::fold(p.sequences);
-        [x, y, p.length.div_ceil(8)]
+        [x, y, p.length.div_ceil(16)]
     };
     serial |p| serial_groups(p.tokens, p.dim, p.length);
     uniform qkv |p| UniformView::holds((p.tokens + Region::aligned_rows(p.dim)) * 3 * p.dim);

@@ -6,8 +6,7 @@ use prismrec::kernels::*;
 use crate::case::{Case, Output, Tolerance};
 use crate::common::{Random, offsets, owners, scale};
 
-/// Lengths of sequences, D, and how large the scores are: blocks of 8 queries and keys, slabs of 32 dimensions, and
-/// columns 64 apart.
+/// Lengths of sequences, D, and how large the scores are: blocks of 8 and of 16 queries and keys, slabs of 64 dimensions.
 fn shapes() -> Vec<(Vec<usize>, usize, f64)> {
     vec![
         (vec![1], 1, 1.0),
