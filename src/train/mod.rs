@@ -334,6 +334,12 @@ impl<'a> Trainer<'a> {
         self.save_last()
     }
 
+    /// Of the step whose losses were read last.
+    fn diverged(&self) -> Error {
+        let step = self.losses_read;
+        Error::Setting(format!("the loss of step {step} is not a number: training diverged; take a smaller --lr"))
+    }
+
     /// Adds up the losses of steps that are done; of all steps where it is to wait.
     fn take_losses(&mut self, wait: bool) -> Result<()> {
         let mut recent = Sums::default();
@@ -341,6 +347,9 @@ impl<'a> Trainer<'a> {
             self.progress.sums.add(&losses);
             recent.add(&losses);
             self.losses_read += 1;
+            if !(losses.seq2item + losses.seq2seq).is_finite() {
+                return Err(self.diverged());
+            }
         }
         if let Some(events) = &mut self.events {
             let Losses { seq2item, seq2seq, .. } = recent.means();
