@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use prismrec::engine::Engine;
+use prismrec::kernels::activations::Activations;
 use prismrec::kernels::{Access, Call, Region, Work};
 use prismrec::settings::Settings;
 
@@ -28,10 +29,10 @@ fn by_kernel(calls: &[Call]) -> Vec<(&'static str, Vec<Call>)> {
     kernels
 }
 
-fn work(calls: &[Call]) -> Work {
+fn work(calls: &[Call], stored: impl Fn(&Call) -> Activations) -> Work {
     calls
         .iter()
-        .map(Call::work)
+        .map(|call| call.work(stored(call)))
         .fold(Work::default(), |sum, work| Work { flops: sum.flops + work.flops, bytes: sum.bytes + work.bytes })
 }
 
@@ -73,7 +74,8 @@ fn kernels(criterion: &mut Criterion) {
             if let Some((region, elements)) = &behind {
                 engine.write(*region, elements).unwrap();
             }
-            group.throughput(Throughput::Bytes(work(&calls).bytes as u64));
+            let least = work(&calls, |_| Activations::F32);
+            group.throughput(Throughput::Bytes(least.bytes as u64));
             let id = BenchmarkId::new(kernel, format!("{} calls", calls.len()));
             group.bench_function(id, |bencher| bencher.iter(|| run(&mut engine, &calls)));
             // Kernels that work in place have changed what others read; nothing may overflow.
@@ -89,6 +91,11 @@ fn budget(split: &std::sync::Arc<prismrec::data::split::Split>, settings: &Setti
     let engine = Shared::open(request);
     let mut model = model(Box::new(engine.clone()), split, settings);
     let (mut sampler, mut packer) = batches(split, settings);
+    let half = std::env::var("PRISMREC_BENCH_ACTIVATIONS").is_ok_and(|stored| stored == "f16");
+    let stored = |call: &Call| match call.regions.iter().any(|region| engine.may_be_half(region.buffer)) {
+        true if half => Activations::F16,
+        _ => Activations::F32,
+    };
     let mut steps = Vec::new();
     for _ in 0..BUDGET_STEPS {
         model.step(&packer.pack(sampler.next_batch())).unwrap();
@@ -96,7 +103,7 @@ fn budget(split: &std::sync::Arc<prismrec::data::split::Split>, settings: &Setti
     }
     let each = 1.0 / BUDGET_STEPS as f64;
     let row = |name: &str, calls: &[Call]| {
-        let Work { flops, bytes } = work(calls);
+        let Work { flops, bytes } = work(calls, stored);
         let (flops, bytes) = (flops * each / 1e6, bytes * each / 1e6);
         println!("| {name} | {:.0} | {flops:.2} | {bytes:.2} |", calls.len() as f64 * each);
     };

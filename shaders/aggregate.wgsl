@@ -11,10 +11,12 @@ struct Params {
     length: u32,
 }
 
+alias activation = f32; // kernels::activations makes it f16
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
-@group(0) @binding(2) var<storage, read> z: array<f32>; // [tokens, dim]
-@group(0) @binding(2) var<storage, read> z4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> z: array<activation>; // [tokens, dim]
+@group(0) @binding(2) var<storage, read> z4: array<vec4<activation>>;
 @group(0) @binding(3) var<storage, read> cluster: array<f32>; // [tokens, intentions]
 @group(0) @binding(4) var<storage, read> weight: array<f32>; // [tokens]
 @group(0) @binding(5) var<storage, read> input_bias: array<f32>; // [intentions, dim]
@@ -46,7 +48,7 @@ fn main(
             for (var t = begin; t < end; t++) {
                 let at = t * params.intentions + intention;
                 let shares = vec4(cluster[at.x], cluster[at.y], cluster[at.z], cluster[at.w]) * weight[t];
-                sums += shares * z[t * params.dim + d];
+                sums += shares * f32(z[t * params.dim + d]);
             }
             for (var j = 0u; j < TOGETHER; j++) {
                 if k + j < params.intentions {
@@ -92,10 +94,10 @@ fn serial(
         let at = t * params.intentions + intention;
         let share = vec4(cluster[at.x], cluster[at.y], cluster[at.z], cluster[at.w]) * weight[t];
         let row = t * quads + column;
-        let z0 = z4[row.x];
-        let z1 = z4[row.y];
-        let z2 = z4[row.z];
-        let z3 = z4[row.w];
+        let z0 = vec4<f32>(z4[row.x]);
+        let z1 = vec4<f32>(z4[row.y]);
+        let z2 = vec4<f32>(z4[row.z]);
+        let z3 = vec4<f32>(z4[row.w]);
         sum0 += mat4x4(share.x * z0, share.y * z0, share.z * z0, share.w * z0);
         sum1 += mat4x4(share.x * z1, share.y * z1, share.z * z1, share.w * z1);
         sum2 += mat4x4(share.x * z2, share.y * z2, share.z * z2, share.w * z2);

@@ -13,10 +13,12 @@ struct Params {
     accumulate: u32,
 }
 
+alias activation = f32; // kernels::activations makes it f16
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
-@group(0) @binding(2) var<storage, read> z: array<f32>; // [tokens, dim]
-@group(0) @binding(2) var<storage, read> z4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> z: array<activation>; // [tokens, dim]
+@group(0) @binding(2) var<storage, read> z4: array<vec4<activation>>;
 @group(0) @binding(3) var<storage, read> cluster: array<f32>; // [tokens, intentions]
 @group(0) @binding(4) var<storage, read> weight: array<f32>; // [tokens]
 @group(0) @binding(5) var<storage, read> dtotal: array<f32>; // [sequences, intentions, dim]
@@ -57,7 +59,7 @@ fn main(
             var along = vec4<f32>(0.0);
             for (var d = 0u; d < params.dim; d++) {
                 along += vec4(dtotal[at.x + d], dtotal[at.y + d], dtotal[at.z + d], dtotal[at.w + d])
-                    * z[t * params.dim + d];
+                    * f32(z[t * params.dim + d]);
             }
             for (var j = 0u; j < TOGETHER; j++) {
                 if k + j < params.intentions {
@@ -133,7 +135,10 @@ fn serial(
             var along: mat4x4<f32>; // a_tk
             for (var c = 0u; c < quads; c++) {
                 let z = mat4x4(
-                    z4[token.x * quads + c], z4[token.y * quads + c], z4[token.z * quads + c], z4[token.w * quads + c]
+                    vec4<f32>(z4[token.x * quads + c]),
+                    vec4<f32>(z4[token.y * quads + c]),
+                    vec4<f32>(z4[token.z * quads + c]),
+                    vec4<f32>(z4[token.w * quads + c])
                 );
                 let gradient = mat4x4(
                     dtotal4[first.x + c], dtotal4[first.y + c], dtotal4[first.z + c], dtotal4[first.w + c]

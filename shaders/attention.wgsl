@@ -23,17 +23,21 @@ struct Params {
     base: u32,
 }
 
+alias activation = f32; // kernels::activations makes it f16, and what is stored so
+fn stored(x: f32) -> activation { return x; }
+fn stored4(x: vec4<f32>) -> vec4<activation> { return x; }
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> offsets: array<u32>; // of all sequences, and the end
 @group(0) @binding(2) var<storage, read> owners: array<u32>; // sequence of each of all tokens
-@group(0) @binding(3) var<storage, read> qkv: array<f32>; // from token `base` on, like the others: [tokens, 3, dim]
-@group(0) @binding(3) var<storage, read> qkv4: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> x: array<f32>; // [tokens, dim]
-@group(0) @binding(4) var<storage, read> x4: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>; // [tokens, dim]
-@group(0) @binding(5) var<storage, read_write> y4: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> mixed: array<f32>; // [tokens, dim]
-@group(0) @binding(6) var<storage, read_write> mixed4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> qkv: array<activation>; // from token `base` on, like the others: [tokens, 3, dim]
+@group(0) @binding(3) var<storage, read> qkv4: array<vec4<activation>>;
+@group(0) @binding(4) var<storage, read> x: array<activation>; // [tokens, dim]
+@group(0) @binding(4) var<storage, read> x4: array<vec4<activation>>;
+@group(0) @binding(5) var<storage, read_write> y: array<activation>; // [tokens, dim]
+@group(0) @binding(5) var<storage, read_write> y4: array<vec4<activation>>;
+@group(0) @binding(6) var<storage, read_write> mixed: array<activation>; // [tokens, dim]
+@group(0) @binding(6) var<storage, read_write> mixed4: array<vec4<activation>>;
 @group(0) @binding(7) var<storage, read_write> log_sum: array<f32>; // of all tokens
 @group(0) @binding(8) var<uniform> qkv_uniform: array<vec4<f32>, 4096>; // the first of `qkv`
 
@@ -66,7 +70,7 @@ fn drop_factor(below: u32, scale: f32, key: u32, element: u32) -> f32 {
 // is none. `part` is 0 for queries, 1 for keys, 2 for values.
 fn qkv_element(begin: u32, tokens: u32, first: u32, row: u32, column: u32, part: u32) -> f32 {
     let token = begin + min(first + row, tokens - 1u);
-    let value = qkv[(token * 3u + part) * params.dim + min(column, params.dim - 1u)];
+    let value = f32(qkv[(token * 3u + part) * params.dim + min(column, params.dim - 1u)]);
     return select(0.0, value, first + row < tokens && column < params.dim);
 }
 
@@ -180,10 +184,10 @@ fn main(
             if column < dim && first + four + i < tokens {
                 let element = (begin + first + four + i) * dim + column;
                 let value = out[4u * g + i] / totals[four + i];
-                mixed[element] = value;
+                mixed[element] = stored(value);
                 let place = params.base * dim + element;
-                y[element] = x[element]
-                    + value * drop_factor(params.drop_below, params.drop_scale, params.drop_key, place);
+                y[element] = stored(f32(x[element])
+                    + value * drop_factor(params.drop_below, params.drop_scale, params.drop_key, place));
             }
         }
     }
@@ -211,7 +215,7 @@ fn qkv_vector(at: u32) -> vec4<f32> {
     if qkv_from_uniform {
         return qkv_uniform[at];
     }
-    return qkv4[at];
+    return vec4<f32>(qkv4[at]);
 }
 
 // Dot products of four rows' columns with another's.
@@ -258,8 +262,8 @@ fn finish(token: u32, quads: u32, out: ptr<function, Columns>, total: f32) {
         if i < quads {
             let at = token * quads + i;
             let value = (*out)[i] / total;
-            mixed4[at] = value;
-            y4[at] = x4[at] + value * drop_factors(params.base * params.dim + 4u * at);
+            mixed4[at] = stored4(value);
+            y4[at] = stored4(vec4<f32>(x4[at]) + value * drop_factors(params.base * params.dim + 4u * at));
         }
     }
 }

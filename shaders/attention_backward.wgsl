@@ -26,13 +26,15 @@ struct Params {
     base: u32,
 }
 
+alias activation = f32; // kernels::activations makes it f16
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> offsets: array<u32>; // of all sequences, and the end
 @group(0) @binding(2) var<storage, read> owners: array<u32>; // sequence of each of all tokens
-@group(0) @binding(3) var<storage, read> qkv: array<f32>; // from token `base` on, like the others: [tokens, 3, dim]
-@group(0) @binding(3) var<storage, read> qkv4: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> mixed: array<f32>; // o, [tokens, dim]
-@group(0) @binding(4) var<storage, read> mixed4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> qkv: array<activation>; // from token `base` on, like the others: [tokens, 3, dim]
+@group(0) @binding(3) var<storage, read> qkv4: array<vec4<activation>>;
+@group(0) @binding(4) var<storage, read> mixed: array<activation>; // o, [tokens, dim]
+@group(0) @binding(4) var<storage, read> mixed4: array<vec4<activation>>;
 @group(0) @binding(5) var<storage, read> log_sum: array<f32>; // of all tokens
 @group(0) @binding(6) var<storage, read> dy: array<f32>; // [tokens, dim]
 @group(0) @binding(6) var<storage, read> dy4: array<vec4<f32>>;
@@ -91,9 +93,9 @@ fn hold_queries(begin: u32, tokens: u32, first: u32, slab: u32, invocation: u32)
         let token = begin + min(first + row, tokens - 1u);
         let element = token * params.dim + column;
         let at = row * APART + invocation;
-        queries[at] = select(0.0, qkv[token * 3u * params.dim + column], inside);
+        queries[at] = select(0.0, f32(qkv[token * 3u * params.dim + column]), inside);
         outputs[at] = select(0.0, doutput(element), inside);
-        mixtures[at] = select(0.0, mixed[element], inside);
+        mixtures[at] = select(0.0, f32(mixed[element]), inside);
     }
 }
 
@@ -108,8 +110,8 @@ fn hold_keys(begin: u32, tokens: u32, first: u32, slab: u32, invocation: u32) {
         let inside = slab + invocation < params.dim && first + row < tokens;
         let element = ((begin + min(first + row, tokens - 1u)) * 3u + 1u) * params.dim + column;
         let at = row * APART + invocation;
-        keys[at] = select(0.0, qkv[element], inside);
-        values[at] = select(0.0, qkv[element + params.dim], inside);
+        keys[at] = select(0.0, f32(qkv[element]), inside);
+        values[at] = select(0.0, f32(qkv[element + params.dim]), inside);
     }
 }
 
@@ -259,14 +261,14 @@ fn qkv_vector(at: u32) -> vec4<f32> {
     if qkv_from_uniform {
         return qkv_uniform[at];
     }
-    return qkv4[at];
+    return vec4<f32>(qkv4[at]);
 }
 
 fn mixed_vector(at: u32) -> vec4<f32> {
     if mixed_from_uniform {
         return mixed_uniform[at];
     }
-    return mixed4[at];
+    return vec4<f32>(mixed4[at]);
 }
 
 fn dy_vector(at: u32) -> vec4<f32> {

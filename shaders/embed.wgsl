@@ -12,6 +12,10 @@ struct Params {
     drop_key: u32,
 }
 
+alias activation = f32; // kernels::activations makes it f16, and what is stored so
+fn stored(x: f32) -> activation { return x; }
+fn stored4(x: vec4<f32>) -> vec4<activation> { return x; }
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> items: array<u32>; // [tokens]
 @group(0) @binding(2) var<storage, read> positions: array<u32>; // [tokens]
@@ -19,8 +23,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> table4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> position_table: array<f32>; // [length, dim]
 @group(0) @binding(4) var<storage, read> position_table4: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> x: array<f32>; // [tokens, dim]
-@group(0) @binding(5) var<storage, read_write> x4: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> x: array<activation>; // [tokens, dim]
+@group(0) @binding(5) var<storage, read_write> x4: array<vec4<activation>>;
 
 // The same in every shader that drops out; src/kernels/dropout.rs says what it is.
 fn drop_factor(below: u32, scale: f32, key: u32, element: u32) -> f32 {
@@ -44,7 +48,7 @@ fn main(
     let token = element / params.dim;
     let d = element % params.dim;
     let value = params.scale * table[items[token] * params.dim + d] + position_table[positions[token] * params.dim + d];
-    x[element] = value * drop_factor(params.drop_below, params.drop_scale, params.drop_key, element);
+    x[element] = stored(value * drop_factor(params.drop_below, params.drop_scale, params.drop_key, element));
 }
 
 fn drop_factors(element: u32) -> vec4<f32> {
@@ -79,6 +83,6 @@ fn serial(
         if params.drop_below > 0u {
             value *= drop_factors(4u * (token * vectors + c));
         }
-        x4[token * vectors + c] = value;
+        x4[token * vectors + c] = stored4(value);
     }
 }

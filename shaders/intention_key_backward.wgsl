@@ -10,13 +10,15 @@ struct Params {
     scale: f32,
 }
 
+alias activation = f32; // kernels::activations makes it f16
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
 @group(0) @binding(2) var<storage, read> dscore: array<f32>; // [tokens]
-@group(0) @binding(3) var<storage, read> key: array<f32>; // [tokens, dim]
-@group(0) @binding(3) var<storage, read> key4: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> normed: array<f32>; // key~, [tokens, dim]
-@group(0) @binding(4) var<storage, read> normed4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> key: array<activation>; // [tokens, dim]
+@group(0) @binding(3) var<storage, read> key4: array<vec4<activation>>;
+@group(0) @binding(4) var<storage, read> normed: array<activation>; // key~, [tokens, dim]
+@group(0) @binding(4) var<storage, read> normed4: array<vec4<activation>>;
 @group(0) @binding(5) var<storage, read> query: array<f32>; // [sequences, dim]
 @group(0) @binding(5) var<storage, read> query4: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> dnormed: array<f32>; // [tokens, dim]
@@ -43,9 +45,9 @@ fn main(
             let element = t * params.dim + d;
             let slope = params.scale * dscore[t];
             let value = slope * toward;
-            sum += slope * key[element];
+            sum += slope * f32(key[element]);
             dnormed[element] = value;
-            dlinear[element] = select(0.0, value, key[element] > normed[element]);
+            dlinear[element] = select(0.0, value, f32(key[element]) > f32(normed[element]));
         }
         dquery[sequence * params.dim + d] = sum;
     }
@@ -71,10 +73,10 @@ fn serial(
         let at = t * quads + work % quads;
         let slope = params.scale * dscore[t];
         let value = slope * toward;
-        let key = key4[at];
+        let key = vec4<f32>(key4[at]);
         sum += slope * key;
         dnormed4[at] = value;
-        dlinear4[at] = select(vec4(0.0), value, key > normed4[at]);
+        dlinear4[at] = select(vec4(0.0), value, key > vec4<f32>(normed4[at]));
     }
     dquery4[work] = sum;
 }

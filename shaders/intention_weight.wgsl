@@ -9,10 +9,12 @@ struct Params {
     scale: f32,
 }
 
+alias activation = f32; // kernels::activations makes it f16
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> offsets: array<u32>; // [sequences + 1]
-@group(0) @binding(2) var<storage, read> key: array<f32>; // [tokens, dim]
-@group(0) @binding(2) var<storage, read> key4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> key: array<activation>; // [tokens, dim]
+@group(0) @binding(2) var<storage, read> key4: array<vec4<activation>>;
 @group(0) @binding(3) var<storage, read> query: array<f32>; // [sequences, dim]
 @group(0) @binding(3) var<storage, read> query4: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> weight: array<f32>; // [tokens]
@@ -36,7 +38,7 @@ fn main(
     for (var t = begin + lane; t < end; t += 64u) {
         var product = 0.0;
         for (var d = 0u; d < params.dim; d++) {
-            product += key[t * params.dim + d] * query[sequence * params.dim + d];
+            product += f32(key[t * params.dim + d]) * query[sequence * params.dim + d];
         }
         let score = product * params.scale;
         weight[t] = score;
@@ -86,7 +88,12 @@ fn serial(
         let rows = min(vec4(t) + vec4(0u, 1u, 2u, 3u), vec4(end - 1u)) * quads;
         var scores = vec4(0.0);
         for (var c = 0u; c < quads; c++) {
-            let keys = mat4x4(key4[rows.x + c], key4[rows.y + c], key4[rows.z + c], key4[rows.w + c]);
+            let keys = mat4x4(
+                vec4<f32>(key4[rows.x + c]),
+                vec4<f32>(key4[rows.y + c]),
+                vec4<f32>(key4[rows.z + c]),
+                vec4<f32>(key4[rows.w + c])
+            );
             scores += query4[sequence * quads + c] * keys;
         }
         scores *= params.scale;

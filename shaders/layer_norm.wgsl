@@ -9,13 +9,17 @@ struct Params {
     dim: u32,
 }
 
+alias activation = f32; // kernels::activations makes it f16, and what is stored so
+fn stored(x: f32) -> activation { return x; }
+fn stored4(x: vec4<f32>) -> vec4<activation> { return x; }
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, dim]
-@group(0) @binding(1) var<storage, read> x4: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<activation>; // [rows, dim]
+@group(0) @binding(1) var<storage, read> x4: array<vec4<activation>>;
 @group(0) @binding(2) var<storage, read> norm: array<f32>; // weight, then bias: [2, dim]
 @group(0) @binding(2) var<storage, read> norm4: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, dim]
-@group(0) @binding(3) var<storage, read_write> y4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<activation>; // [rows, dim]
+@group(0) @binding(3) var<storage, read_write> y4: array<vec4<activation>>;
 @group(0) @binding(4) var<storage, read_write> stats: array<f32>; // [rows, 2]
 @group(0) @binding(5) var<uniform> x_uniform: array<vec4<f32>, 4096>; // the first of `x`
 @group(0) @binding(6) var<uniform> norm_uniform: array<vec4<f32>, 4096>; // the first of `norm`
@@ -57,7 +61,7 @@ fn main(
 
     // Past the end, the last element is read again and counts nothing.
     let at = min(row, params.rows - 1u) * params.dim + min(columns, vec4<u32>(params.dim - 1u));
-    let values = select(vec4<f32>(0.0), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), inside);
+    let values = select(vec4<f32>(0.0), vec4<f32>(f32(x[at.x]), f32(x[at.y]), f32(x[at.z]), f32(x[at.w])), inside);
     partial[invocation] = dot(values, vec4<f32>(1.0));
     workgroupBarrier();
     let mean = row_sum(first, lanes) / count;
@@ -70,7 +74,7 @@ fn main(
 
     for (var e = 0u; e < 4u; e++) {
         if inside[e] {
-            y[at[e]] = centred[e] * rstd * norm[columns[e]] + norm[params.dim + columns[e]];
+            y[at[e]] = stored(centred[e] * rstd * norm[columns[e]] + norm[params.dim + columns[e]]);
         }
     }
     if lane == 0u && row < params.rows {
@@ -85,7 +89,7 @@ fn x_vector(at: u32) -> vec4<f32> {
     if x_from_uniform {
         return x_uniform[at];
     }
-    return x4[at];
+    return vec4<f32>(x4[at]);
 }
 
 fn norm_vector(at: u32) -> vec4<f32> {
@@ -143,7 +147,7 @@ fn serial(
         let bias = norm_vector(vectors + v);
         for (var r = 0u; r < OWN; r++) {
             if first + r < params.rows {
-                y4[at[r] + v] = (x_vector(at[r] + v) - mean[r]) * rstd[r] * weight + bias;
+                y4[at[r] + v] = stored4((x_vector(at[r] + v) - mean[r]) * rstd[r] * weight + bias);
             }
         }
     }

@@ -17,9 +17,11 @@ struct Params {
     accumulate_gradient: u32,
 }
 
+alias activation = f32; // kernels::activations makes it f16
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, dim]
-@group(0) @binding(1) var<storage, read> x4: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<activation>; // [rows, dim]
+@group(0) @binding(1) var<storage, read> x4: array<vec4<activation>>;
 @group(0) @binding(2) var<storage, read> norm: array<f32>; // weight, then bias: [2, dim]
 @group(0) @binding(2) var<storage, read> norm4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> stats: array<f32>; // mean, rstd: [rows, 2]
@@ -87,7 +89,8 @@ fn main(
             let keep = inside & vec4<bool>(row < end);
             let g = select(vec4<f32>(0.0), vec4<f32>(dy[at.x], dy[at.y], dy[at.z], dy[at.w]), keep);
             rstd[i] = stats[near_row * 2u + 1u];
-            centred[i] = (vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]) - stats[near_row * 2u]) * rstd[i];
+            let values = vec4<f32>(f32(x[at.x]), f32(x[at.y]), f32(x[at.z]), f32(x[at.w]));
+            centred[i] = (values - stats[near_row * 2u]) * rstd[i];
             scaled[i] = g * weights;
             dweight += g * centred[i];
             dbias += g;
@@ -154,7 +157,7 @@ fn x_vector(at: u32) -> vec4<f32> {
     if x_from_uniform {
         return x_uniform[at];
     }
-    return x4[at];
+    return vec4<f32>(x4[at]);
 }
 
 fn norm_vector(at: u32) -> vec4<f32> {

@@ -16,15 +16,19 @@ struct Params {
     drop_key: u32,
 }
 
+alias activation = f32; // kernels::activations makes it f16, and what is stored so
+fn stored(x: f32) -> activation { return x; }
+fn stored4(x: vec4<f32>) -> vec4<activation> { return x; }
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, inner]
+@group(0) @binding(1) var<storage, read> x: array<activation>; // [rows, inner]
 @group(0) @binding(2) var<storage, read> weight: array<f32>; // [outer, inner], then the bias [outer]
-@group(0) @binding(3) var<storage, read> residual: array<f32>; // [rows, outer]
-@group(0) @binding(4) var<storage, read_write> y: array<f32>; // [rows, outer]
-@group(0) @binding(1) var<storage, read> x4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual: array<activation>; // [rows, outer]
+@group(0) @binding(4) var<storage, read_write> y: array<activation>; // [rows, outer]
+@group(0) @binding(1) var<storage, read> x4: array<vec4<activation>>;
 @group(0) @binding(2) var<storage, read> weight4: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual4: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual4: array<vec4<activation>>;
+@group(0) @binding(4) var<storage, read_write> y4: array<vec4<activation>>;
 @group(0) @binding(5) var<uniform> weight_uniform: array<vec4<f32>, 4096>; // the first of `weight`
 @group(0) @binding(6) var<uniform> x_uniform: array<vec4<f32>, 4096>; // the first of `x`
 
@@ -75,7 +79,7 @@ fn main(
                     let row = first_row + 4u * quad + e;
                     let column = first_column + 4u * quad + e;
                     if row < params.rows {
-                        a[e] = x[row * params.inner + at + s];
+                        a[e] = f32(x[row * params.inner + at + s]);
                     }
                     if column < params.outer {
                         b[e] = weight[column * params.inner + at + s];
@@ -112,9 +116,9 @@ fn main(
                 }
                 value *= drop_factor(params.drop_below, params.drop_scale, params.drop_key, element);
                 if params.residual == 1u {
-                    value += residual[element];
+                    value += f32(residual[element]);
                 }
-                y[element] = value;
+                y[element] = stored(value);
             }
         }
     }
@@ -146,7 +150,7 @@ fn x_vector(at: u32) -> vec4<f32> {
     if x_from_uniform {
         return x_uniform[at];
     }
-    return x4[at];
+    return vec4<f32>(x4[at]);
 }
 
 // A vector of each of four rows of W, which are columns of y.
@@ -185,9 +189,9 @@ fn finish(row: u32, column: u32, sum: vec4<f32>) {
         }
         value *= drop_factors(element);
         if params.residual == 1u {
-            value += residual4[element / 4u];
+            value += vec4<f32>(residual4[element / 4u]);
         }
-        y4[element / 4u] = value;
+        y4[element / 4u] = stored4(value);
     }
 }
 

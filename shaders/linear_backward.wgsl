@@ -27,15 +27,17 @@ struct Params {
     accumulate_gradient: u32,
 }
 
+alias activation = f32; // kernels::activations makes it f16
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> dy: array<f32>; // [rows, outer]
 @group(0) @binding(2) var<storage, read> weight: array<f32>; // [outer, inner]
-@group(0) @binding(3) var<storage, read> x: array<f32>; // [rows, inner]
+@group(0) @binding(3) var<storage, read> x: array<activation>; // [rows, inner]
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>; // [rows, inner]
 @group(0) @binding(5) var<storage, read_write> gradient: array<f32>; // [slices, stride]: dW [outer, inner], db [outer]
 @group(0) @binding(1) var<storage, read> dy4: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weight4: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> x4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> x4: array<vec4<activation>>;
 @group(0) @binding(4) var<storage, read_write> dx4: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> gradient4: array<vec4<f32>>;
 @group(0) @binding(6) var<uniform> dy_uniform: array<vec4<f32>, 4096>; // the first of `dy`
@@ -123,7 +125,7 @@ fn main(
                     if column < params.inner {
                         let element = (at + s) * params.inner + column;
                         if is_weight {
-                            b[e] = x[element];
+                            b[e] = f32(x[element]);
                         } else {
                             b[e] = weight[element];
                         }
@@ -160,7 +162,7 @@ fn main(
                     write_gradient(base + element, value);
                 } else {
                     if params.gate == 1u {
-                        value = select(0.0, value * params.gate_scale, x[element] > 0.0);
+                        value = select(0.0, value * params.gate_scale, f32(x[element]) > 0.0);
                     }
                     if params.accumulate == 1u {
                         value += dx[element];
@@ -241,7 +243,7 @@ fn x_vector(at: u32) -> vec4<f32> {
     if x_from_uniform {
         return x_uniform[at];
     }
-    return x4[at];
+    return vec4<f32>(x4[at]);
 }
 
 // Four elements of each of four rows of W.

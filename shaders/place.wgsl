@@ -8,9 +8,13 @@ struct Params {
     dim: u32,
 }
 
+alias activation = f32; // kernels::activations makes it f16, and what is stored so
+fn stored(x: f32) -> activation { return x; }
+fn stored4(x: vec4<f32>) -> vec4<activation> { return x; }
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> z: array<f32>; // [tokens, dim]
-@group(0) @binding(1) var<storage, read> z4: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> z: array<activation>; // [tokens, dim]
+@group(0) @binding(1) var<storage, read> z4: array<vec4<activation>>;
 @group(0) @binding(2) var<storage, read> positions: array<u32>; // [tokens]
 @group(0) @binding(3) var<storage, read> owners: array<u32>; // sequence of each token
 @group(0) @binding(4) var<storage, read> offsets: array<u32>; // [sequences + 1]
@@ -18,8 +22,8 @@ struct Params {
 @group(0) @binding(5) var<storage, read> position_table4: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> query_bias: array<f32>; // b', [dim]
 @group(0) @binding(6) var<storage, read> query_bias4: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> placed: array<f32>; // [tokens, dim]
-@group(0) @binding(7) var<storage, read_write> placed4: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> placed: array<activation>; // [tokens, dim]
+@group(0) @binding(7) var<storage, read_write> placed4: array<vec4<activation>>;
 @group(0) @binding(8) var<storage, read_write> query: array<f32>; // [sequences, dim]
 @group(0) @binding(8) var<storage, read_write> query4: array<vec4<f32>>;
 
@@ -35,8 +39,8 @@ fn main(
     }
     let token = element / params.dim;
     let d = element % params.dim;
-    let value = position_table[positions[token] * params.dim + d] + z[element];
-    placed[element] = value;
+    let value = position_table[positions[token] * params.dim + d] + f32(z[element]);
+    placed[element] = stored(value);
     let owner = owners[token];
     if token + 1u == offsets[owner + 1u] {
         query[owner * params.dim + d] = value + query_bias[d];
@@ -63,8 +67,8 @@ fn serial(
     let owner = owners[token];
     let last = token + 1u == offsets[owner + 1u];
     for (var c = part; c < min(part + OWN, vectors); c++) {
-        let value = position_table4[place + c] + z4[token * vectors + c];
-        placed4[token * vectors + c] = value;
+        let value = position_table4[place + c] + vec4<f32>(z4[token * vectors + c]);
+        placed4[token * vectors + c] = stored4(value);
         if last {
             query4[owner * vectors + c] = value + query_bias4[c];
         }

@@ -10,8 +10,10 @@ struct Params {
     intentions: u32,
 }
 
+alias activation = f32; // kernels::activations makes it f16
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> token: array<f32>; // [tokens, dim]
+@group(0) @binding(1) var<storage, read> token: array<activation>; // [tokens, dim]
 @group(0) @binding(2) var<storage, read> dlogit: array<f32>; // [tokens, intentions]
 @group(0) @binding(3) var<storage, read_write> dprototype: array<f32>; // [intentions, dim]
 
@@ -40,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let row = min(start + i * LANES, params.tokens - 1u);
             let l = row * params.intentions + logit;
             let factors = vec4<f32>(dlogit[l.x], dlogit[l.y], dlogit[l.z], dlogit[l.w]);
-            let value = select(0.0, token[row * params.dim + near], start + i * LANES < params.tokens);
+            let value = select(0.0, f32(token[row * params.dim + near]), start + i * LANES < params.tokens);
             sum += factors * value;
         }
     }
@@ -83,7 +85,7 @@ fn serial(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     for (var row = 0u; row < params.tokens; row++) {
         let t = row * params.dim + at;
         let l = row * params.intentions + logit;
-        let x = vec4<f32>(token[t.x], token[t.y], token[t.z], token[t.w]);
+        let x = vec4<f32>(f32(token[t.x]), f32(token[t.y]), f32(token[t.z]), f32(token[t.w]));
         sums += mat4x4<f32>(dlogit[l.x] * x, dlogit[l.y] * x, dlogit[l.z] * x, dlogit[l.w] * x);
     }
     finish(k, column, sums[0]);

@@ -10,9 +10,11 @@ struct Params {
     scale: f32,
 }
 
+alias activation = f32; // kernels::activations makes it f16
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> token: array<f32>; // [tokens, dim]
-@group(0) @binding(1) var<storage, read> token4: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> token: array<activation>; // [tokens, dim]
+@group(0) @binding(1) var<storage, read> token4: array<vec4<activation>>;
 @group(0) @binding(2) var<storage, read> prototype: array<f32>; // [intentions, dim]
 @group(0) @binding(2) var<storage, read> prototype4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> cluster: array<f32>; // [tokens, intentions]
@@ -36,7 +38,7 @@ fn main(
         let at = min(vec4(k) + vec4(0u, 1u, 2u, 3u), vec4(params.intentions - 1u)) * params.dim;
         var products = vec4<f32>(0.0);
         for (var d = 0u; d < params.dim; d++) {
-            products += token[t * params.dim + d]
+            products += f32(token[t * params.dim + d])
                 * vec4(prototype[at.x + d], prototype[at.y + d], prototype[at.z + d], prototype[at.w + d]);
         }
         for (var j = 0u; j < TOGETHER; j++) {
@@ -82,8 +84,8 @@ fn serial(
             other[j] = vec4<f32>(0.0);
         }
         for (var v = 0u; v < vectors; v++) {
-            let a = token4[first * vectors + v];
-            let b = token4[second * vectors + v];
+            let a = vec4<f32>(token4[first * vectors + v]);
+            let b = vec4<f32>(token4[second * vectors + v]);
             for (var j = 0u; j < TOGETHER; j++) {
                 let c = prototype4[min(k + j, params.intentions - 1u) * vectors + v];
                 one[j] += a * c;

@@ -9,6 +9,7 @@ use naga::{AddressSpace, Module, ShaderStage, StorageAccess};
 use crate::engine::Checks;
 use crate::error::{Error, Result};
 use crate::kernels::Kernel;
+use crate::kernels::activations::{self, Activations};
 
 /// A language of shaders.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -17,7 +18,7 @@ pub enum Language {
     Spirv,
     /// Metal Shading Language 2.4.
     Msl,
-    /// HLSL for shader model 6.0: Direct3D 12.
+    /// HLSL for shader model 6.0 (6.2 where activations are f16): Direct3D 12.
     Hlsl,
     /// WGSL again, as it is after its constants are resolved.
     Wgsl,
@@ -41,16 +42,28 @@ pub fn entry_points(kernel: &Kernel) -> impl Iterator<Item = &'static str> {
 }
 
 /// An entry point of a kernel in `language`, with its constants resolved, as the engine has drivers compile it; bindings
-/// keep their numbers (in MSL as buffers, behind which one for the buffers' sizes follows).
+/// keep their numbers (in MSL as buffers, behind which one for the buffers' sizes follows). `activations`: how they are
+/// stored.
 ///
 /// # Errors
 /// Where the kernel is no valid WGSL or cannot be said in that language: no kernel that passes the tests.
-pub fn translate(kernel: &Kernel, entry_point: &str, language: Language, checks: Checks) -> Result<Vec<u8>> {
+pub fn translate(
+    kernel: &Kernel,
+    entry_point: &str,
+    language: Language,
+    checks: Checks,
+    activations: Activations,
+) -> Result<Vec<u8>> {
     let wrong = |reason: String| Error::Data(format!("{}.{entry_point}: {reason}", kernel.name));
-    let parsed = naga::front::wgsl::parse_str(kernel.source);
-    let module = parsed.map_err(|e| wrong(e.emit_to_string_with_path(kernel.source, kernel.name)))?;
-    let valid = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module);
-    let info = valid.map_err(|e| wrong(e.emit_to_string_with_path(kernel.source, kernel.name)))?;
+    let source = &activations::source(kernel.source, activations);
+    let capabilities = match activations {
+        Activations::F32 => Capabilities::empty(),
+        Activations::F16 => Capabilities::SHADER_FLOAT16,
+    };
+    let parsed = naga::front::wgsl::parse_str(source);
+    let module = parsed.map_err(|e| wrong(e.emit_to_string_with_path(source, kernel.name)))?;
+    let valid = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
+    let info = valid.map_err(|e| wrong(e.emit_to_string_with_path(source, kernel.name)))?;
     let stage = ShaderStage::Compute;
     let (module, info) = process_overrides(&module, &info, Some((stage, entry_point)), &Default::default())
         .map_err(|e| wrong(e.to_string()))?;
@@ -59,9 +72,9 @@ pub fn translate(kernel: &Kernel, entry_point: &str, language: Language, checks:
     module.overrides = naga::Arena::new();
     let entry_point = (stage, entry_point.to_owned());
     match language {
-        Language::Spirv => spirv(kernel, &module, &info, entry_point, checks),
+        Language::Spirv => spirv((kernel.name, source), &module, &info, entry_point, checks),
         Language::Msl => metal(&module, &info, entry_point, checks),
-        Language::Hlsl => direct3d(&module, &info, entry_point, checks),
+        Language::Hlsl => direct3d(&module, &info, entry_point, checks, activations),
         Language::Wgsl => {
             wgsl::write_string(&module, &info, wgsl::WriterFlags::empty()).map(String::into_bytes).map_err(text)
         }
@@ -84,14 +97,20 @@ fn policies(checks: Checks) -> BoundsCheckPolicies {
 type Written = std::result::Result<Vec<u8>, String>;
 type EntryPoint = (ShaderStage, String);
 
-fn spirv(kernel: &Kernel, module: &Module, info: &ModuleInfo, (stage, name): EntryPoint, checks: Checks) -> Written {
+fn spirv(
+    (kernel, source_code): (&str, &str),
+    module: &Module,
+    info: &ModuleInfo,
+    (stage, name): EntryPoint,
+    checks: Checks,
+) -> Written {
     let checked = checks == Checks::Checked;
     let zero = if checked {
         spv::ZeroInitializeWorkgroupMemoryMode::Polyfill
     } else {
         spv::ZeroInitializeWorkgroupMemoryMode::None
     };
-    let file_name = format!("{}.wgsl", kernel.name);
+    let file_name = format!("{kernel}.wgsl");
     let options = spv::Options {
         lang_version: (1, 3),
         flags: spv::WriterFlags::DEBUG,
@@ -99,8 +118,10 @@ fn spirv(kernel: &Kernel, module: &Module, info: &ModuleInfo, (stage, name): Ent
         zero_initialize_workgroup_memory: zero,
         force_loop_bounding: checked,
         emit_int_div_checks: checked,
+        // No number of 16 bits goes from one stage to another.
+        use_storage_input_output_16: false,
         debug_info: Some(spv::DebugInfo {
-            source_code: kernel.source,
+            source_code,
             file_name: &file_name,
             // Older tools do not know WGSL's number.
             language: spv::SourceLanguage::Unknown,
@@ -141,10 +162,19 @@ fn metal(module: &Module, info: &ModuleInfo, entry_point: EntryPoint, checks: Ch
     }
 }
 
-fn direct3d(module: &Module, info: &ModuleInfo, entry_point: EntryPoint, checks: Checks) -> Written {
+fn direct3d(
+    module: &Module,
+    info: &ModuleInfo,
+    entry_point: EntryPoint,
+    checks: Checks,
+    activations: Activations,
+) -> Written {
     let checked = checks == Checks::Checked;
     let options = hlsl::Options {
-        shader_model: hlsl::ShaderModel::V6_0,
+        shader_model: match activations {
+            Activations::F32 => hlsl::ShaderModel::V6_0,
+            Activations::F16 => hlsl::ShaderModel::V6_2,
+        },
         // A binding without a place is given the register of its number, in the space of its group.
         fake_missing_bindings: true,
         zero_initialize_workgroup_memory: checked,

@@ -215,7 +215,7 @@ fn a_record_from_before_a_setting_existed_has_its_default() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("settings.toml");
     let settings = checkpoint().settings;
-    let newer = ["noise", "item-storage", "seq2seq-from", "temperature", "choose-by"];
+    let newer = ["noise", "item-storage", "seq2seq-from", "temperature", "choose-by", "activations"];
     let old: String = settings
         .to_toml()
         .lines()

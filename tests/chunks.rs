@@ -30,8 +30,8 @@ impl Engine for Short {
     fn longest_buffer(&self) -> usize {
         self.longest
     }
-    fn allocated(&self) -> usize {
-        self.engine.allocated()
+    fn allocated_bytes(&self) -> usize {
+        self.engine.allocated_bytes()
     }
     fn write(&mut self, region: Region, elements: &[u32]) -> Result<()> {
         self.engine.write(region, elements)

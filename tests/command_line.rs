@@ -98,6 +98,8 @@ fn help_shows_every_command_with_examples() {
         "refit",
         "item-deviation",
         "valid-users",
+        "item-storage",
+        "activations",
     ] {
         assert!(help.contains(&format!("--{flag}")), "help says nothing of --{flag}");
     }

@@ -68,7 +68,7 @@ fn buffers_begin_as_zeros_and_keep_what_is_written() {
         let first = engine.allocate("first", 1000).unwrap();
         let second = engine.allocate("second", 3).unwrap();
         let empty = engine.allocate("empty", 0).unwrap();
-        assert_eq!(engine.allocated(), 1004, "{name}");
+        assert_eq!(engine.allocated_bytes(), 4016, "{name}");
         assert_eq!(engine.read(all(first, 1000)).unwrap(), vec![0; 1000], "{name}");
         assert_eq!(engine.read(all(empty, 1)).unwrap(), [0], "{name}");
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess, TypeInner};
+use prismrec::kernels::activations::{Activations, source};
 use prismrec::kernels::{Access, KERNELS, Kernel, Scalar, UniformView, adam, find};
 
 fn folder(name: &str) -> PathBuf {
@@ -24,19 +25,30 @@ fn names_in(directory: &Path, ending: &str) -> BTreeSet<String> {
     names
 }
 
-fn parse(kernel: &Kernel) -> Module {
-    naga::front::wgsl::parse_str(kernel.source)
-        .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(kernel.source, kernel.name)))
+fn parse(kernel: &Kernel, activations: Activations) -> Module {
+    let source = source(kernel.source, activations);
+    naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, kernel.name)))
 }
 
-fn scalar(inner: &TypeInner) -> Option<Scalar> {
-    match inner {
-        TypeInner::Vector { size: naga::VectorSize::Quad, scalar: naga::Scalar::F32 } => Some(Scalar::F32),
-        TypeInner::Vector { size: naga::VectorSize::Quad, scalar: naga::Scalar::U32 } => Some(Scalar::U32),
-        TypeInner::Scalar(naga::Scalar::F32) => Some(Scalar::F32),
-        TypeInner::Scalar(naga::Scalar::U32) | TypeInner::Atomic(naga::Scalar::U32) => Some(Scalar::U32),
+/// A number of a binding or a parameter, and its bytes.
+fn scalar(inner: &TypeInner) -> Option<(Scalar, usize)> {
+    let scalar = match *inner {
+        TypeInner::Vector { size: naga::VectorSize::Quad, scalar } => scalar,
+        TypeInner::Scalar(scalar) | TypeInner::Atomic(scalar) => scalar,
+        _ => return None,
+    };
+    match scalar {
+        naga::Scalar::F32 => Some((Scalar::F32, 4)),
+        naga::Scalar::F16 => Some((Scalar::F32, 2)),
+        naga::Scalar::U32 => Some((Scalar::U32, 4)),
         _ => None,
     }
+}
+
+/// Every kernel as its text is, then as it is where activations are f16.
+fn variants() -> impl Iterator<Item = (&'static Kernel, Activations)> {
+    KERNELS.iter().flat_map(|kernel| [Activations::F32, Activations::F16].map(|activations| (*kernel, activations)))
 }
 
 #[test]
@@ -55,22 +67,26 @@ fn every_shader_is_registered_once() {
 
 #[test]
 fn every_shader_is_valid() {
-    for kernel in KERNELS {
-        let module = parse(kernel);
-        // No capabilities: nothing beyond what WebGPU has by default.
-        if let Err(e) = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module) {
-            panic!("{}", e.emit_to_string_with_path(kernel.source, kernel.name));
+    for (kernel, activations) in variants() {
+        let module = parse(kernel, activations);
+        // Nothing beyond what WebGPU has by default, but for 16-bit floats where they are asked for.
+        let capabilities = match activations {
+            Activations::F32 => Capabilities::empty(),
+            Activations::F16 => Capabilities::SHADER_FLOAT16,
+        };
+        if let Err(e) = Validator::new(ValidationFlags::all(), capabilities).validate(&module) {
+            panic!("{}", e.emit_to_string_with_path(&source(kernel.source, activations), kernel.name));
         }
     }
 }
 
 #[test]
 fn every_shader_has_the_parameters_and_bindings_of_its_declaration() {
-    for kernel in KERNELS {
-        let module = parse(kernel);
+    for (kernel, activations) in variants() {
+        let module = parse(kernel, activations);
         let mut params = None;
         let mut uniforms = Vec::new();
-        let mut storage: Vec<(u32, String, Access, Scalar)> = Vec::new();
+        let mut storage: Vec<(u32, String, Access, (Scalar, usize))> = Vec::new();
         for (_, variable) in module.global_variables.iter() {
             let Some(binding) = variable.binding else { continue };
             assert_eq!(binding.group, 0, "{}", kernel.name);
@@ -110,7 +126,7 @@ fn every_shader_has_the_parameters_and_bindings_of_its_declaration() {
             }
         }
         let want: Vec<_> =
-            (0u32..).zip(kernel.params).map(|(i, &(name, element))| (name.to_owned(), Some(element), 4 * i)).collect();
+            (0..).zip(kernel.params).map(|(i, &(name, param))| (name.to_owned(), Some((param, 4)), 4 * i)).collect();
         assert_eq!(
             params.unwrap_or_default(),
             want,
@@ -129,7 +145,10 @@ fn every_shader_has_the_parameters_and_bindings_of_its_declaration() {
         storage.sort_by_key(|binding| binding.0);
         let want: Vec<_> = (1u32..)
             .zip(kernel.bindings)
-            .map(|(i, binding)| (i, binding.name.to_owned(), binding.access, binding.scalar))
+            .map(|(i, binding)| {
+                let stored = if binding.activation { activations } else { Activations::F32 };
+                (i, binding.name.to_owned(), binding.access, (binding.scalar, stored.width()))
+            })
             .collect();
         assert_eq!(storage, want, "{}: bindings of the shader (left) and of Rust (right)", kernel.name);
     }
@@ -138,7 +157,7 @@ fn every_shader_has_the_parameters_and_bindings_of_its_declaration() {
 #[test]
 fn every_shader_keeps_to_the_default_limits_of_webgpu() {
     for kernel in KERNELS {
-        let module = parse(kernel);
+        let module = parse(kernel, Activations::F32);
         let entries: Vec<&str> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
         let declared: &[&str] = if kernel.serial.is_some() { &["main", "serial"] } else { &["main"] };
         assert_eq!(entries, declared, "{}: entry points of the shader (left) and of Rust (right)", kernel.name);
@@ -220,8 +239,10 @@ fn every_kernel_has_its_tests() {
 /// Tint refuses what naga lets pass, such as barriers in control flow that is not uniform.
 #[test]
 fn every_shader_is_valid_for_tint_where_it_is_installed() {
-    for kernel in KERNELS {
-        let file = folder("shaders").join(format!("{}.wgsl", kernel.name));
+    let folder = tempfile::tempdir().unwrap();
+    for (kernel, activations) in variants() {
+        let file = folder.path().join(format!("{}.wgsl", kernel.name));
+        std::fs::write(&file, &*source(kernel.source, activations)).unwrap();
         match Command::new("tint").args(["-f", "wgsl", "-o", "/dev/null"]).arg(file).output() {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return println!("tint is not installed"),
             Err(e) => panic!("tint: {e}"),

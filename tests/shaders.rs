@@ -8,7 +8,8 @@ use std::process::Command;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use predicates::prelude::PredicateBooleanExt;
 use prismrec::engine::Checks;
-use prismrec::kernels::KERNELS;
+use prismrec::kernels::activations::Activations;
+use prismrec::kernels::{KERNELS, find};
 use prismrec::translate::{Language, entry_points, translate};
 use tempfile::TempDir;
 
@@ -51,14 +52,24 @@ fn expected(ending: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_format_has_a_file_for_each_entry_point() {
-    for (format, ending, group_size) in
-        [("spirv", "spv", None), ("msl", "metal", None), ("hlsl", "hlsl", Some("[numthreads(")), ("wgsl", "wgsl", None)]
-    {
+    for (format, ending, group_size, of_half) in [
+        ("spirv", "spv", None, None),
+        ("msl", "metal", None, Some("half")),
+        ("hlsl", "hlsl", Some("[numthreads("), Some("half")),
+        ("wgsl", "wgsl", None, Some("f16")),
+    ] {
         let (_folder, files) = written(format, &[]);
+        let (_folder, halves) = written(format, &["--activations", "f16"]);
+        let has_activations = |name: &str| {
+            let kernel = find(name.split('.').next().unwrap()).unwrap();
+            kernel.bindings.iter().any(|binding| binding.activation)
+        };
+        let same = |name: &str, content: &[u8]| halves.iter().any(|(n, c)| n == name && c == content);
         let names: BTreeSet<String> = files.iter().map(|(name, _)| name.clone()).collect();
         assert_eq!(names, expected(ending));
         for (name, content) in files {
             assert!(content.len() > 200, "{name}: {} bytes", content.len());
+            assert_eq!(same(&name, &content), !has_activations(&name), "{name}: whether both are the same");
             let entry = if name.contains(".serial.") { "serial" } else { "main" };
             if ending == "spv" {
                 assert_eq!(content[..4], [0x03, 0x02, 0x23, 0x07], "{name}: SPIR-V's first word");
@@ -68,6 +79,9 @@ fn every_format_has_a_file_for_each_entry_point() {
             // Metal reserves the name main; each other language keeps it.
             assert!(text.contains(entry), "{name}: no {entry}");
             assert!(!text.contains("override "), "{name}: a constant is left open");
+            let half = halves.iter().find(|(n, _)| *n == name).map(|(_, half)| String::from_utf8_lossy(half));
+            let said = |text: &str| of_half.is_some_and(|word| text.contains(word));
+            assert_eq!(said(&half.unwrap()), has_activations(&name), "{name}: 16-bit floats");
             assert!(group_size.is_none_or(|size| text.contains(size)), "{name}");
             if ending == "metal" {
                 assert_eq!(text.matches("kernel void ").count(), 1, "{name}: one entry point");
@@ -79,14 +93,19 @@ fn every_format_has_a_file_for_each_entry_point() {
 
 #[test]
 fn wgsl_is_valid_again() {
-    for kernel in KERNELS {
-        for entry in entry_points(kernel) {
-            let text = String::from_utf8(translate(kernel, entry, Language::Wgsl, Checks::Unchecked).unwrap()).unwrap();
-            let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
-            assert!(module.overrides.is_empty(), "{}", kernel.name);
-            assert_eq!(module.entry_points.len(), 1, "{}", kernel.name);
-            if let Err(e) = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module) {
-                panic!("{}", e.emit_to_string_with_path(&text, kernel.name));
+    for (activations, capabilities) in
+        [(Activations::F32, Capabilities::empty()), (Activations::F16, Capabilities::SHADER_FLOAT16)]
+    {
+        for kernel in KERNELS {
+            for entry in entry_points(kernel) {
+                let text = translate(kernel, entry, Language::Wgsl, Checks::Unchecked, activations).unwrap();
+                let text = String::from_utf8(text).unwrap();
+                let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
+                assert!(module.overrides.is_empty(), "{}", kernel.name);
+                assert_eq!(module.entry_points.len(), 1, "{}", kernel.name);
+                if let Err(e) = Validator::new(ValidationFlags::all(), capabilities).validate(&module) {
+                    panic!("{}", e.emit_to_string_with_path(&text, kernel.name));
+                }
             }
         }
     }
@@ -94,7 +113,7 @@ fn wgsl_is_valid_again() {
 
 #[test]
 fn spirv_is_valid() {
-    for more in [&[][..], &["--checked"]] {
+    for more in [&[][..], &["--checked"], &["--activations", "f16"]] {
         let (folder, files) = written("spirv", more);
         for (name, content) in &files {
             let module = naga::front::spv::parse_u8_slice(content, &naga::front::spv::Options::default());
@@ -119,7 +138,8 @@ fn validate_with_khronos(folder: &Path, files: &[(String, Vec<u8>)]) {
 #[test]
 fn checks_are_written_where_they_are_asked_for() {
     let size = |language, checks| -> usize {
-        KERNELS.iter().map(|kernel| translate(kernel, "main", language, checks).unwrap().len()).sum()
+        let text = |kernel| translate(kernel, "main", language, checks, Activations::F32).unwrap();
+        KERNELS.iter().map(|kernel| text(kernel).len()).sum()
     };
     for language in [Language::Spirv, Language::Msl, Language::Hlsl] {
         let (checked, unchecked) = (size(language, Checks::Checked), size(language, Checks::Unchecked));

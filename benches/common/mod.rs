@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each benchmark takes its part
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,17 +55,24 @@ pub fn batches(split: &Arc<Split>, settings: &Settings) -> (Sampler, Packer) {
 pub struct Shared {
     engine: Rc<RefCell<Box<dyn Engine>>>,
     step: Rc<RefCell<Vec<Call>>>,
+    /// Buffers that an engine may store in 16 bits.
+    activations: Rc<RefCell<HashSet<BufferId>>>,
 }
 
 impl Shared {
     pub fn open(request: &EngineRequest) -> Shared {
         let engine = engine::open(request).unwrap();
-        Shared { engine: Rc::new(RefCell::new(engine)), step: Rc::default() }
+        Shared { engine: Rc::new(RefCell::new(engine)), step: Rc::default(), activations: Rc::default() }
     }
 
     /// The calls of the last step.
     pub fn last_step(&self) -> Vec<Call> {
         self.step.borrow().clone()
+    }
+
+    /// Whether an engine may store this buffer in 16 bits.
+    pub fn may_be_half(&self, buffer: BufferId) -> bool {
+        self.activations.borrow().contains(&buffer)
     }
 }
 
@@ -77,12 +85,18 @@ impl Engine for Shared {
         self.engine.borrow_mut().allocate(name, len)
     }
 
+    fn allocate_activations(&mut self, name: &str, len: usize) -> Result<BufferId> {
+        let made = self.engine.borrow_mut().allocate_activations(name, len)?;
+        self.activations.borrow_mut().insert(made);
+        Ok(made)
+    }
+
     fn longest_buffer(&self) -> usize {
         self.engine.borrow().longest_buffer()
     }
 
-    fn allocated(&self) -> usize {
-        self.engine.borrow().allocated()
+    fn allocated_bytes(&self) -> usize {
+        self.engine.borrow().allocated_bytes()
     }
 
     fn write(&mut self, region: Region, elements: &[u32]) -> Result<()> {

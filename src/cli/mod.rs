@@ -28,6 +28,7 @@ mod tune;
 
 use crate::engine::EngineChoice;
 use crate::error::{Error, Result};
+use crate::kernels::activations::Activations;
 use crate::settings::{Files, Given, MinRating, Settings};
 
 /// Sequential recommenders that separate a user's intentions, on hand-written WGSL kernels.
@@ -228,6 +229,9 @@ struct EngineArgs {
     /// Threads of the CPU engine; 0 for all cores
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// How GPUs store activations [default: as in training, f32 where an engine is given]
+    #[arg(long)]
+    activations: Option<Activations>,
 }
 
 impl EngineArgs {
@@ -237,9 +241,10 @@ impl EngineArgs {
     }
 
     fn given(self) -> Given {
-        let EngineArgs { engine, adapter, threads } = self;
-        // The adapter that was asked for in training says nothing of another engine.
+        let EngineArgs { engine, adapter, threads, activations } = self;
+        // The adapter that was asked for in training says nothing of another engine, nor does what it stored.
         let adapter = adapter.or_else(|| engine.map(|_| String::new()));
-        Given { engine, adapter, threads, ..Given::default() }
+        let activations = activations.or_else(|| engine.map(|_| Activations::F32));
+        Given { engine, adapter, threads, activations, ..Given::default() }
     }
 }

@@ -16,8 +16,19 @@ use crate::tensorboard::EventFile;
 use crate::train::{Dataset, Ended, Phase, Ready};
 
 /// What a run that is gone on with may do otherwise: everything that does not belong to what it has done so far.
-const MAY_CHANGE: &[&str] =
-    &["data", "epochs", "steps", "patience", "refit", "engine", "adapter", "threads", "split", "checked"];
+const MAY_CHANGE: &[&str] = &[
+    "data",
+    "epochs",
+    "steps",
+    "patience",
+    "refit",
+    "engine",
+    "adapter",
+    "threads",
+    "activations",
+    "split",
+    "checked",
+];
 
 /// Train a model
 #[derive(clap::Args)]

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::profile::measure_cpu;
 use super::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
+use crate::kernels::activations::Activations;
 use crate::kernels::{Arguments, BufferId, Call, Region};
 
 /// Runs twins, spread over its own threads. Results do not depend on their number.
@@ -63,8 +64,8 @@ impl Engine for CpuEngine {
         u32::MAX as usize
     }
 
-    fn allocated(&self) -> usize {
-        self.buffers.iter().map(Vec::len).sum()
+    fn allocated_bytes(&self) -> usize {
+        self.buffers.iter().map(|buffer| 4 * buffer.len()).sum()
     }
 
     fn write(&mut self, region: Region, elements: &[u32]) -> Result<()> {
@@ -102,7 +103,7 @@ impl Engine for CpuEngine {
                     list: list.clone(),
                     start: began - *epoch,
                     time: began.elapsed(),
-                    work: call.work(),
+                    work: call.work(Activations::F32),
                 });
             }
         });

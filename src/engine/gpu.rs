@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::hash_map::Entry as Place;
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use super::pipeline::{Checks, EntryPoint, Pipeline};
 use super::profile::measure;
 use super::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
+use crate::kernels::activations::Activations;
 use crate::kernels::{BufferId, Call, Entry, Kernel, Region, UniformView};
 
 /// What profiles use where the adapter has it.
@@ -41,6 +43,8 @@ pub struct GpuEngine {
     checks: Checks,
     /// Whether kernels' entry points `serial` are taken.
     serial: bool,
+    /// How activations are stored.
+    activations: Activations,
     buffers: Vec<Allocation>,
     pipelines: HashMap<PipelineKey, Pipeline>,
     /// Slots of parameters.
@@ -63,6 +67,14 @@ struct Allocation {
     buffer: wgpu::Buffer,
     /// In elements.
     len: usize,
+    /// How those are stored.
+    stored: Activations,
+}
+
+impl Allocation {
+    fn bytes(&self) -> usize {
+        self.stored.width() * self.len
+    }
 }
 
 /// What is timed, since profiling began.
@@ -75,7 +87,9 @@ struct Profiling {
 
 struct Read {
     staging: wgpu::Buffer,
-    bytes: u64,
+    /// Where what was asked for lies in it.
+    bytes: Range<usize>,
+    stored: Activations,
     submission: SubmissionIndex,
     /// Set when the staging buffer is mapped, or could not be.
     mapped: Arc<OnceLock<std::result::Result<(), wgpu::BufferAsyncError>>>,
@@ -85,9 +99,24 @@ impl GpuEngine {
     /// An engine on this adapter.
     ///
     /// # Errors
-    /// Where the adapter gives no device.
-    pub fn new(adapter: &wgpu::Adapter, checks: Checks, entry_point: EntryPoint) -> Result<Self> {
+    /// Where the adapter gives no device, or has no 16-bit floats in shaders and activations are to be stored so.
+    pub fn new(
+        adapter: &wgpu::Adapter,
+        checks: Checks,
+        entry_point: EntryPoint,
+        activations: Activations,
+    ) -> Result<Self> {
         let summary = AdapterSummary::new(&adapter.get_info());
+        let of_activations = match activations {
+            Activations::F32 => wgpu::Features::empty(),
+            Activations::F16 => wgpu::Features::SHADER_F16,
+        };
+        if !adapter.features().contains(of_activations) {
+            return Err(Error::Adapter(format!(
+                "{summary} has no 16-bit floats in shaders, as --activations f16 takes them: leave that out, or take another \
+                 --adapter"
+            )));
+        }
         let has = adapter.limits();
         // WebGPU's defaults, so that a kernel that runs here runs everywhere; only buffers may be as large as they can.
         let limits = wgpu::Limits {
@@ -98,7 +127,7 @@ impl GpuEngine {
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("prismrec"),
             required_limits: limits,
-            required_features: adapter.features() & TIMESTAMPS,
+            required_features: adapter.features() & TIMESTAMPS | of_activations,
             ..Default::default()
         }))
         .map_err(|e| Error::Adapter(format!("{summary} gives no device: {e}; --engine cpu does without")))?;
@@ -136,6 +165,7 @@ impl GpuEngine {
             adapter: summary,
             checks,
             serial,
+            activations,
             buffers: Vec::new(),
             pipelines: HashMap::new(),
             params,
@@ -158,15 +188,29 @@ impl GpuEngine {
         }
     }
 
-    /// Refuses a call on elements that a buffer does not have; wgpu would not see those in what a buffer is longer by.
+    /// How the call's activations are stored.
+    fn activations(&self, call: &Call) -> Activations {
+        let first = call.kernel.bindings.iter().zip(&call.regions).find(|(binding, _)| binding.activation);
+        first.map_or(Activations::F32, |(_, region)| self.buffers[region.buffer.0].stored)
+    }
+
+    /// Refuses a call on elements that a buffer does not have, or stores otherwise than the shader reads them; wgpu would not
+    /// see the former in what a buffer is longer by, and the latter not at all.
     fn refuse_outside(&self, call: &Call) -> Result<()> {
+        let activations = self.activations(call);
         for (binding, region) in call.kernel.bindings.iter().zip(&call.regions) {
-            let Allocation { name, len, .. } = &self.buffers[region.buffer.0];
+            let Allocation { name, len, stored, .. } = &self.buffers[region.buffer.0];
+            let at = || format!("{}.{}", call.kernel.name, binding.name);
+            let refuse = |message: String| {
+                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+            };
             let end = region.offset + region.len;
             if end > *len {
-                let at = format!("{}.{}", call.kernel.name, binding.name);
-                let message = format!("{at}: elements {}..{end} of buffer {name}, which has {len}", region.offset);
-                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+                refuse(format!("{}: elements {}..{end} of buffer {name}, which has {len}", at(), region.offset));
+            }
+            let expected = if binding.activation { activations } else { Activations::F32 };
+            if *stored != expected {
+                refuse(format!("{}: takes {expected:?}, and buffer {name} stores {stored:?}", at()));
             }
         }
         self.check()
@@ -196,9 +240,13 @@ impl GpuEngine {
         Ok(submission)
     }
 
+    fn entry(&self, call: &Call) -> Entry {
+        call.kernel.entry(&call.params, self.serial, self.activations(call))
+    }
+
     /// Records a call whose parameters are in this slot.
     fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, slot: usize, call: &Call) {
-        let entry = call.kernel.entry(&call.params, self.serial);
+        let entry = self.entry(call);
         let pipeline = &self.pipelines[&key(call.kernel, &entry)];
         let [x, y, z] = entry.groups;
         pass.push_debug_group(call.kernel.name);
@@ -228,8 +276,9 @@ impl GpuEngine {
                 }
                 let submission = self.submit(Some(encoder.finish()))?;
                 self.poll(PollType::Wait { submission_index: Some(submission), timeout: None })?;
+                let activations = self.activations(call);
                 if let Some(Profiling { epoch, spans, .. }) = &mut self.profile {
-                    spans.push(span(call, &list, began - *epoch, began.elapsed()));
+                    spans.push(span(call, activations, &list, began - *epoch, began.elapsed()));
                 }
             }
             return Ok(());
@@ -274,14 +323,64 @@ impl GpuEngine {
         self.staging.push(staging);
         let period = f64::from(self.queue.get_timestamp_period());
         let nanos = |ticks: u64| Duration::from_nanos((ticks as f64 * period) as u64);
+        let stored: Vec<_> = calls.iter().map(|call| self.activations(call)).collect();
         if let Some(Profiling { first, spans, .. }) = &mut self.profile {
             let zero = *first.get_or_insert(times[0]);
-            for (call, pair) in calls.iter().zip(times.windows(2)) {
+            for ((call, activations), pair) in calls.iter().zip(stored).zip(times.windows(2)) {
                 let (start, time) = (pair[0].saturating_sub(zero), pair[1].saturating_sub(pair[0]));
-                spans.push(span(call, list, nanos(start), nanos(time)));
+                spans.push(span(call, activations, list, nanos(start), nanos(time)));
             }
         }
         Ok(())
+    }
+
+    /// A new buffer of elements that are stored so.
+    fn make(&mut self, name: &str, len: usize, stored: Activations) -> Result<BufferId> {
+        self.check()?;
+        let len = len.max(1);
+        // Whole words.
+        let bytes = (len as u64).saturating_mul(stored.width() as u64).next_multiple_of(4);
+        let limit = 4 * self.longest_buffer() as u64;
+        let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
+        if bytes > limit {
+            return Err(Error::Adapter(format!(
+                "buffer {name} takes {:.1} MiB and {} binds at most {:.1} MiB: take a smaller --batch, --length or \
+                 --dim, another --adapter, or --engine cpu",
+                mib(bytes),
+                self.adapter.name,
+                mib(limit)
+            )));
+        }
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(name),
+            // Every region of it can be bound as a uniform too, whose size is fixed.
+            size: bytes + if self.serial { UniformView::BYTES } else { 0 },
+            usage: BufferUsages::STORAGE
+                | BufferUsages::COPY_SRC
+                | BufferUsages::COPY_DST
+                | if self.serial { BufferUsages::UNIFORM } else { BufferUsages::empty() },
+            mapped_at_creation: false,
+        });
+        // A buffer that is not there spoils nothing, so that this error does not stay.
+        if let Some(reason) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let size = mib(bytes);
+            return Err(Error::Device(format!("cannot make buffer {name} of {size:.1} MiB: {reason}")));
+        }
+        self.buffers.push(Allocation { name: name.to_owned(), buffer, len, stored });
+        Ok(BufferId(self.buffers.len() - 1))
+    }
+
+    /// Writes bytes from one of a buffer's on.
+    fn write_bytes(&mut self, buffer: BufferId, mut offset: usize, bytes: &[u8]) -> Result<()> {
+        for part in bytes.chunks(UNSUBMITTED) {
+            if self.unsubmitted + part.len() > UNSUBMITTED {
+                self.submit(None)?;
+            }
+            self.queue.write_buffer(&self.buffers[buffer.0].buffer, offset as u64, part);
+            self.unsubmitted += part.len();
+            offset += part.len();
+        }
+        self.check()
     }
 
     /// A buffer to read back through, of at least this many bytes.
@@ -309,46 +408,21 @@ impl Engine for GpuEngine {
             driver: format!("{} ({})", self.adapter.driver, self.adapter.backend),
             threads: 0,
             limits: format!(
-                "{} MiB a binding, {} MiB a buffer, shaders {}",
+                "{} MiB a binding, {} MiB a buffer, shaders {}{}",
                 mib(limits.max_storage_buffer_binding_size),
                 mib(limits.max_buffer_size),
-                if self.checks == Checks::Checked { "checked" } else { "unchecked" }
+                if self.checks == Checks::Checked { "checked" } else { "unchecked" },
+                if self.activations == Activations::F16 { ", activations in 16 bits" } else { "" }
             ),
         }
     }
 
     fn allocate(&mut self, name: &str, len: usize) -> Result<BufferId> {
-        self.check()?;
-        let len = len.max(1);
-        let bytes = (len as u64).saturating_mul(4);
-        let limit = 4 * self.longest_buffer() as u64;
-        let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
-        if bytes > limit {
-            return Err(Error::Adapter(format!(
-                "buffer {name} takes {:.1} MiB and {} binds at most {:.1} MiB: take a smaller --batch, --length or \
-                 --dim, another --adapter, or --engine cpu",
-                mib(bytes),
-                self.adapter.name,
-                mib(limit)
-            )));
-        }
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(name),
-            // Every region of it can be bound as a uniform too, whose size is fixed.
-            size: bytes + if self.serial { UniformView::BYTES } else { 0 },
-            usage: BufferUsages::STORAGE
-                | BufferUsages::COPY_SRC
-                | BufferUsages::COPY_DST
-                | if self.serial { BufferUsages::UNIFORM } else { BufferUsages::empty() },
-            mapped_at_creation: false,
-        });
-        // A buffer that is not there spoils nothing, so that this error does not stay.
-        if let Some(reason) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let size = mib(bytes);
-            return Err(Error::Device(format!("cannot make buffer {name} of {size:.1} MiB: {reason}")));
-        }
-        self.buffers.push(Allocation { name: name.to_owned(), buffer, len });
-        Ok(BufferId(self.buffers.len() - 1))
+        self.make(name, len, Activations::F32)
+    }
+
+    fn allocate_activations(&mut self, name: &str, len: usize) -> Result<BufferId> {
+        self.make(name, len, self.activations)
     }
 
     fn longest_buffer(&self) -> usize {
@@ -358,23 +432,21 @@ impl Engine for GpuEngine {
         (bytes / 4).min(u64::from(u32::MAX)) as usize
     }
 
-    fn allocated(&self) -> usize {
-        self.buffers.iter().map(|buffer| buffer.len).sum()
+    fn allocated_bytes(&self) -> usize {
+        self.buffers.iter().map(Allocation::bytes).sum()
     }
 
     fn write(&mut self, region: Region, elements: &[u32]) -> Result<()> {
         assert!(elements.len() <= region.len, "{} elements into a region of {}", elements.len(), region.len);
-        let mut offset = 4 * region.offset as u64;
-        for part in elements.chunks(UNSUBMITTED / 4) {
-            if self.unsubmitted + 4 * part.len() > UNSUBMITTED {
-                self.submit(None)?;
-            }
-            let buffer = &self.buffers[region.buffer.0].buffer;
-            self.queue.write_buffer(buffer, offset, bytemuck::cast_slice(part));
-            self.unsubmitted += 4 * part.len();
-            offset += 4 * part.len() as u64;
+        let stored = self.buffers[region.buffer.0].stored;
+        let whole = whole_words(Region { len: elements.len(), ..region }, stored);
+        if whole.len == elements.len() {
+            return self.write_bytes(region.buffer, stored.width() * region.offset, &stored.pack(elements));
         }
-        self.check()
+        // A neighbour that shares a word stays what it is.
+        let mut all = self.read(whole)?;
+        all[region.offset - whole.offset..][..elements.len()].copy_from_slice(elements);
+        self.write_bytes(region.buffer, stored.width() * whole.offset, &stored.pack(&all))
     }
 
     fn run(&mut self, label: &str, calls: &[Call]) -> Result<()> {
@@ -382,7 +454,7 @@ impl Engine for GpuEngine {
         if calls.is_empty() {
             return Ok(());
         }
-        let parts: Vec<_> = calls.iter().map(|call| call.parts(self.serial)).collect();
+        let parts: Vec<_> = calls.iter().map(|call| call.parts(self.serial, self.activations(call))).collect();
         let dispatched = || parts.iter().flat_map(|parts| parts.iter());
         let count = dispatched().count();
         let grown = count * SLOT > self.params.size() as usize;
@@ -401,12 +473,12 @@ impl Engine for GpuEngine {
         }
         for call in dispatched() {
             self.refuse_outside(call)?;
-            let entry = call.kernel.entry(&call.params, self.serial);
+            let entry = self.entry(call);
             let pipeline = match self.pipelines.entry(key(call.kernel, &entry)) {
                 Place::Occupied(made) => made.into_mut(),
                 Place::Vacant(place) => place.insert(Pipeline::new(&self.device, call.kernel, &entry, self.checks)),
             };
-            let buffer = |id: BufferId| &self.buffers[id.0].buffer;
+            let buffer = |id: BufferId| (&self.buffers[id.0].buffer, self.buffers[id.0].stored);
             pipeline.bind(&self.device, &call.regions, &self.params, buffer);
             self.check()?;
         }
@@ -437,22 +509,26 @@ impl Engine for GpuEngine {
 
     fn read_later(&mut self, region: Region) -> Result<PendingRead> {
         self.check()?;
-        let bytes = 4 * region.len.max(1) as u64;
-        let staging = self.staging(bytes);
+        let stored = self.buffers[region.buffer.0].stored;
+        let whole = whole_words(region, stored);
+        let width = stored.width();
+        let size = (width * whole.len) as u64;
+        let staging = self.staging(size.max(4));
         let mapped = Arc::new(OnceLock::new());
         let told = mapped.clone();
         let label = Some("read back");
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
         let source = &self.buffers[region.buffer.0].buffer;
-        encoder.copy_buffer_to_buffer(source, 4 * region.offset as u64, &staging, 0, 4 * region.len as u64);
-        encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, 0..bytes, move |result| {
+        encoder.copy_buffer_to_buffer(source, (width * whole.offset) as u64, &staging, 0, size);
+        encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, 0..size.max(4), move |result| {
             // Called once.
             let _ = told.set(result);
         });
         let submission = self.submit(Some(encoder.finish()))?;
         self.reads_begun += 1;
-        let bytes = 4 * region.len as u64;
-        self.reads.insert(self.reads_begun, Read { staging, bytes, submission, mapped });
+        let first = width * (region.offset - whole.offset);
+        let bytes = first..first + width * region.len;
+        self.reads.insert(self.reads_begun, Read { staging, bytes, stored, submission, mapped });
         Ok(PendingRead(self.reads_begun))
     }
 
@@ -482,9 +558,9 @@ impl Engine for GpuEngine {
                 return Err(Error::Device("a buffer that was read could not be mapped".into()));
             }
         }
-        let view = read.staging.get_mapped_range(0..read.bytes.max(4));
+        let view = read.staging.get_mapped_range(0..read.bytes.end.next_multiple_of(4).max(4) as u64);
         let elements = match &view {
-            Ok(view) => bytemuck::pod_collect_to_vec(&view[..read.bytes as usize]),
+            Ok(view) => read.stored.unpack(&view[read.bytes.clone()]),
             Err(e) => return Err(Error::Device(e.to_string())),
         };
         drop(view);
@@ -498,15 +574,22 @@ impl Engine for GpuEngine {
 }
 
 /// The kernel's address (a test may hand in another kernel of the same name), the entry point, which bindings it reads as
-/// uniforms, and whether item rows lie in 16 bits.
-type PipelineKey = (usize, &'static str, u32, bool);
+/// uniforms, whether item rows lie in 16 bits, and how activations are stored.
+type PipelineKey = (usize, &'static str, u32, bool, Activations);
 
 fn key(kernel: &'static Kernel, entry: &Entry) -> PipelineKey {
-    (std::ptr::from_ref(kernel).addr(), entry.point, entry.from_uniform, entry.packed)
+    (std::ptr::from_ref(kernel).addr(), entry.point, entry.from_uniform, entry.packed, entry.activations)
 }
 
-fn span(call: &Call, list: &Arc<str>, start: Duration, time: Duration) -> Span {
-    Span { kernel: call.kernel.name, list: list.clone(), start, time, work: call.work() }
+/// A region, and the elements before and behind it that share a word with its own.
+fn whole_words(region: Region, stored: Activations) -> Region {
+    let each = 4 / stored.width();
+    let (offset, end) = (region.offset / each * each, (region.offset + region.len).next_multiple_of(each));
+    Region { offset, len: end - offset, ..region }
+}
+
+fn span(call: &Call, activations: Activations, list: &Arc<str>, start: Duration, time: Duration) -> Span {
+    Span { kernel: call.kernel.name, list: list.clone(), start, time, work: call.work(activations) }
 }
 
 fn params_buffer(device: &wgpu::Device, slots: usize) -> wgpu::Buffer {
@@ -526,7 +609,7 @@ mod tests {
 
     fn engine() -> GpuEngine {
         let adapter = adapter::choose(EngineChoice::Gpu, None).unwrap().unwrap();
-        GpuEngine::new(&adapter, Checks::Checked, EntryPoint::ByAdapter).unwrap()
+        GpuEngine::new(&adapter, Checks::Checked, EntryPoint::ByAdapter, Activations::F32).unwrap()
     }
 
     fn region(engine: &mut GpuEngine, name: &str, len: usize) -> Region {

@@ -1,6 +1,7 @@
 //! Engines run lists of kernel calls on named buffers: `gpu` records and submits them, `cpu` walks their twins.
 
 use crate::error::{Error, Result};
+use crate::kernels::activations::Activations;
 use crate::kernels::{BufferId, Call, Region};
 
 pub mod adapter;
@@ -34,7 +35,8 @@ pub struct Description {
 #[derive(Debug)]
 pub struct PendingRead(pub u64);
 
-/// Runs kernel calls. Buffers are allocated once, hold 4-byte elements and begin as zeros.
+/// Runs kernel calls. Buffers are allocated once, begin as zeros, and hold elements that are 4 bytes as they are written and
+/// read here.
 pub trait Engine {
     /// What this engine runs on.
     fn describe(&self) -> Description;
@@ -46,11 +48,20 @@ pub trait Engine {
     /// size and the limit.
     fn allocate(&mut self, name: &str, len: usize) -> Result<BufferId>;
 
+    /// As [`allocate`](Engine::allocate), of numbers that the engine may store in 16 bits, for bindings of which all or none
+    /// are; see [`activations`](crate::kernels::activations).
+    ///
+    /// # Errors
+    /// As of [`allocate`](Engine::allocate).
+    fn allocate_activations(&mut self, name: &str, len: usize) -> Result<BufferId> {
+        self.allocate(name, len)
+    }
+
     /// The most elements that a buffer may have, as kernels can bind and index it.
     fn longest_buffer(&self) -> usize;
 
-    /// Elements of all buffers together.
-    fn allocated(&self) -> usize;
+    /// Bytes of all buffers together.
+    fn allocated_bytes(&self) -> usize;
 
     /// Writes elements from `region.offset` on. Takes effect after the calls given before and before those given after.
     fn write(&mut self, region: Region, elements: &[u32]) -> Result<()>;
@@ -103,6 +114,8 @@ pub struct EngineRequest {
     pub split: Option<Split>,
     pub checks: Checks,
     pub entry_point: EntryPoint,
+    /// How the GPU engine stores activations.
+    pub activations: Activations,
 }
 
 /// The engine that was asked for.
@@ -111,13 +124,17 @@ pub struct EngineRequest {
 /// Where no adapter is as asked for (the message lists those there are, or says what to install), the settings
 /// contradict each other, or the device or the threads cannot be had.
 pub fn open(request: &EngineRequest) -> Result<Box<dyn Engine>> {
-    let EngineRequest { choice, adapter, threads, split, checks, entry_point } = request;
+    let EngineRequest { choice, adapter, threads, split, checks, entry_point, activations } = request;
     if let (EngineChoice::Cpu, Some(name)) = (choice, adapter) {
         return Err(Error::Setting(format!("--engine cpu takes no adapter: leave out --adapter {name}")));
     }
     let Some(split) = split else {
         return Ok(match adapter::choose(*choice, adapter.as_deref())? {
-            Some(adapter) => Box::new(gpu::GpuEngine::new(&adapter, *checks, *entry_point)?),
+            Some(adapter) => Box::new(gpu::GpuEngine::new(&adapter, *checks, *entry_point, *activations)?),
+            None if *activations == Activations::F16 => {
+                let reason = "--activations f16 is for GPUs, and the CPU engine is what would compute: leave it out, or take --engine gpu";
+                return Err(Error::Setting(reason.into()));
+            }
             None => Box::new(cpu::CpuEngine::new(*threads)?),
         });
     };
@@ -125,6 +142,6 @@ pub fn open(request: &EngineRequest) -> Result<Box<dyn Engine>> {
         return Err(Error::Setting(format!("--split {split} takes both engines: leave out --engine cpu")));
     }
     let adapter = adapter::choose(EngineChoice::Gpu, adapter.as_deref())?.ok_or_else(adapter::none_found)?;
-    let gpu = gpu::GpuEngine::new(&adapter, *checks, *entry_point)?;
+    let gpu = gpu::GpuEngine::new(&adapter, *checks, *entry_point, *activations)?;
     Ok(Box::new(split::SplitEngine::new(split.clone(), cpu::CpuEngine::new(*threads)?, gpu)))
 }

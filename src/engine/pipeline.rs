@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::kernels::activations::{self, Activations};
 use crate::kernels::{Access, BufferId, Entry, Kernel, Region, UniformView};
 
 /// Whether shaders check their indices, bound their loops and clear group memory, as browsers have them do.
@@ -46,7 +47,8 @@ impl Pipeline {
     /// Compiles an entry point of the kernel. Errors go to the device.
     pub fn new(device: &wgpu::Device, kernel: &'static Kernel, chosen: &Entry, checks: Checks) -> Self {
         let label = Some(kernel.name);
-        let source = wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(kernel.source.into()) };
+        let text = activations::source(kernel.source, chosen.activations);
+        let source = wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(text) };
         let module = match checks {
             Checks::Checked => device.create_shader_module(source),
             // SAFETY: the kernels index inside the regions they are bound to, divide by parameters that are not 0, and
@@ -106,23 +108,26 @@ impl Pipeline {
         device: &wgpu::Device,
         regions: &[Region],
         params: &wgpu::Buffer,
-        buffer: impl Fn(BufferId) -> &'a wgpu::Buffer,
+        buffer: impl Fn(BufferId) -> (&'a wgpu::Buffer, Activations),
     ) {
         if self.bind_groups.contains_key(regions) {
             return;
         }
         let resource =
             |buffer, offset, size| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
+        let width = |region: &Region| buffer(region.buffer).1.width();
+        let part = |region: &Region, bytes: u64| {
+            resource(buffer(region.buffer).0, (width(region) * region.offset) as u64, wgpu::BufferSize::new(bytes))
+        };
         let mut entries =
             vec![wgpu::BindGroupEntry { binding: 0, resource: resource(params, 0, params_size(self.kernel)) }];
         for (region, binding) in regions.iter().zip(1..) {
-            let size = wgpu::BufferSize::new(4 * region.len.max(self.least) as u64);
-            let resource = resource(buffer(region.buffer), 4 * region.offset as u64, size);
-            entries.push(wgpu::BindGroupEntry { binding, resource });
+            // Bindings are whole words.
+            let bytes = (width(region) * region.len.max(self.least)).next_multiple_of(4);
+            entries.push(wgpu::BindGroupEntry { binding, resource: part(region, bytes as u64) });
         }
         for region in self.uniforms.iter().map(|&i| regions[i]) {
-            let size = wgpu::BufferSize::new(UniformView::BYTES);
-            let resource = resource(buffer(region.buffer), 4 * region.offset as u64, size);
+            let resource = part(&region, UniformView::BYTES);
             entries.push(wgpu::BindGroupEntry { binding: entries.len() as u32, resource });
         }
         let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Engine;
 use crate::error::Result;
+use crate::kernels::activations::Activations;
 use crate::kernels::{self, Access, BufferId, Call, Kernel, Ragged, Region, Scalar, Work, parallel};
 
 /// A kernel call that was timed.
@@ -77,12 +78,12 @@ static MULTIPLY_ADD: Kernel = Kernel {
             out[id.x] = sum.x + sum.y + sum.z + sum.w;
         }",
     params: &[("rounds", Scalar::U32)],
-    bindings: &[kernels::Binding { name: "out", access: Access::write, scalar: Scalar::F32 }],
+    bindings: &[kernels::Binding { name: "out", access: Access::write, scalar: Scalar::F32, activation: false }],
     groups: |_| [INVOCATIONS / 64, 1, 1],
     serial: None,
     uniforms: &[],
     parts: None,
-    work: |_, _| Work { flops: f64::from(INVOCATIONS) * f64::from(ROUNDS) * 128.0, bytes: 0.0 },
+    work: |_, _, _| Work { flops: f64::from(INVOCATIONS) * f64::from(ROUNDS) * 128.0, bytes: 0.0 },
     twin: |_| {},
 };
 
@@ -96,14 +97,14 @@ static COPY: Kernel = Kernel {
         fn main(@builtin(global_invocation_id) id: vec3<u32>) { out[id.x] = source[id.x]; }",
     params: &[("unused", Scalar::U32)],
     bindings: &[
-        kernels::Binding { name: "source", access: Access::read, scalar: Scalar::F32 },
-        kernels::Binding { name: "out", access: Access::write, scalar: Scalar::F32 },
+        kernels::Binding { name: "source", access: Access::read, scalar: Scalar::F32, activation: false },
+        kernels::Binding { name: "out", access: Access::write, scalar: Scalar::F32, activation: false },
     ],
     groups: |_| [COPIED as u32 / 1024, 1, 1],
     serial: None,
     uniforms: &[],
     parts: None,
-    work: |_, _| Work { flops: 0.0, bytes: 8.0 * COPIED as f64 },
+    work: |_, _, _| Work { flops: 0.0, bytes: 8.0 * COPIED as f64 },
     twin: |_| {},
 };
 
@@ -127,7 +128,7 @@ pub(super) fn measure(engine: &mut dyn Engine) -> Result<Ceilings> {
     };
     let multiply = call(&MULTIPLY_ADD, ROUNDS, vec![out]);
     let copy = call(&COPY, 0, vec![source, out]);
-    let (flops, bytes) = (multiply.work().flops, copy.work().bytes);
+    let (flops, bytes) = (multiply.work(Activations::F32).flops, copy.work(Activations::F32).bytes);
     Ok(Ceilings { flops: rate(multiply)? * flops, bytes: rate(copy)? * bytes })
 }
 

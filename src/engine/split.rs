@@ -92,6 +92,14 @@ impl SplitEngine {
         }
     }
 
+    /// What goes with a buffer of the GPU's.
+    fn allocate_twin(&mut self, id: BufferId, name: &str, len: usize) -> Result<BufferId> {
+        let twin = self.cpu.allocate(name, len)?;
+        assert_eq!(id, twin, "both engines number their buffers alike");
+        self.buffers.push((len.max(1), Home::Both));
+        Ok(id)
+    }
+
     fn run_on(&mut self, side: First, label: &str, calls: &[Call]) -> Result<()> {
         for region in calls.iter().flat_map(|call| &call.regions) {
             let (len, home) = self.buffers[region.buffer.0];
@@ -130,19 +138,21 @@ impl Engine for SplitEngine {
 
     fn allocate(&mut self, name: &str, len: usize) -> Result<BufferId> {
         // The GPU first, which is the one that may refuse.
-        let id = self.gpu.allocate(name, len)?;
-        let twin = self.cpu.allocate(name, len)?;
-        assert_eq!(id, twin, "both engines number their buffers alike");
-        self.buffers.push((len.max(1), Home::Both));
-        Ok(id)
+        let made = self.gpu.allocate(name, len)?;
+        self.allocate_twin(made, name, len)
+    }
+
+    fn allocate_activations(&mut self, name: &str, len: usize) -> Result<BufferId> {
+        let made = self.gpu.allocate_activations(name, len)?;
+        self.allocate_twin(made, name, len)
     }
 
     fn longest_buffer(&self) -> usize {
         self.gpu.longest_buffer()
     }
 
-    fn allocated(&self) -> usize {
-        self.gpu.allocated()
+    fn allocated_bytes(&self) -> usize {
+        self.gpu.allocated_bytes()
     }
 
     fn write(&mut self, region: Region, elements: &[u32]) -> Result<()> {

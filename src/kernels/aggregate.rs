@@ -6,7 +6,7 @@ use std::ops::Range;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{Real, fold, math};
+use super::{Activation, Real, fold, math};
 
 kernel! {
     /// A workgroup a sequence, an invocation a column; in `serial`, an invocation 4 intentions and 16 columns of a
@@ -25,7 +25,7 @@ kernel! {
         /// `[sequences + 1]`
         offsets: read u32,
         /// `[tokens, dim]`
-        z: read f32,
+        z: read Activation,
         /// p_{k|i}, `[tokens, intentions]`
         cluster: read f32,
         /// p_i, `[tokens]`
@@ -37,7 +37,7 @@ kernel! {
         /// `[sequences, intentions, dim]`
         total: write f32,
     }
-    work |s| [3.0 * s.tokens * intentions * dim, s.tokens * (dim + intentions + 1.0) + sequences * intentions * dim]
+    work |s| [3.0 * s.tokens * intentions * dim, s.tokens * (dim + intentions + 1.0) + sequences * intentions * dim, s.tokens * dim]
     groups |p| fold(p.sequences);
     serial |p| (p.dim.is_multiple_of(4) && p.length < 1 << 15).then(|| {
         fold((p.sequences * p.dim.div_ceil(16) * p.intentions.div_ceil(4)).div_ceil(8))

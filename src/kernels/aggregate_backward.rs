@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{Real, fold, math, parallel};
+use super::{Activation, Real, fold, math, parallel};
 
 kernel! {
     /// A workgroup a sequence; in `serial`, an invocation.
@@ -13,7 +13,7 @@ kernel! {
         /// `[sequences + 1]`
         offsets: read u32,
         /// `[tokens, dim]`
-        z: read f32,
+        z: read Activation,
         /// `[tokens, intentions]`
         cluster: read f32,
         /// `[tokens]`
@@ -27,7 +27,7 @@ kernel! {
         /// `[tokens]`
         dscore: write f32,
     }
-    work |s| [4.0 * s.tokens * (intentions * dim + 1.0), s.tokens * ((2.0 + accumulate) * dim + 2.0 * intentions + 2.0) + sequences * intentions * dim]
+    work |s| [4.0 * s.tokens * (intentions * dim + 1.0), s.tokens * ((2.0 + accumulate) * dim + 2.0 * intentions + 2.0) + sequences * intentions * dim, s.tokens * dim]
     groups |p| fold(p.sequences);
     serial |p| (p.dim.is_multiple_of(4) && p.length * (p.dim + 48) * p.intentions.div_ceil(4) <= 1 << 17)
         .then(|| fold(p.sequences.div_ceil(8)))

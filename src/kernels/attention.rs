@@ -7,7 +7,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::dropout::factor;
-use super::{Ragged, Real, Region, UniformView, math, parallel};
+use super::{Activation, Ragged, Real, Region, UniformView, math, parallel};
 
 /// Queries of a block in the twin: rows of whole blocks of a small product, few of whose keys come after a query.
 pub(super) const BLOCK: usize = 12;
@@ -41,17 +41,21 @@ kernel! {
         /// Sequence of each of all tokens
         owners: read u32,
         /// query, key and value of each token, `[tokens, 3, dim]`
-        qkv: read f32,
+        qkv: read Activation,
         /// The residual, `[tokens, dim]`
-        x: read f32,
+        x: read Activation,
         /// `[tokens, dim]`
-        y: write f32,
+        y: write Activation,
         /// The attention's own output, before dropout: `[tokens, dim]`
-        mixed: write f32,
+        mixed: write Activation,
         /// ln(sum(exp(scores))) of each of all queries
         log_sum: write f32,
     }
-    work |s| [s.pairs * (4.0 * dim + 6.0) + 3.0 * s.tokens * dim, s.tokens * (6.0 * dim + 2.0) + sequences]
+    work |s| [
+        s.pairs * (4.0 * dim + 6.0) + 3.0 * s.tokens * dim,
+        s.tokens * (6.0 * dim + 2.0) + sequences,
+        6.0 * s.tokens * dim
+    ]
     groups |p| {
         let [x, y, _] = super::fold(p.sequences);
         [x, y, p.length.div_ceil(16)]

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::attention::{BLOCK, scores};
 use super::attention::{SequenceRun, sequence_runs};
 use super::dropout::factor;
-use super::{Real, Region, UniformView, math, parallel};
+use super::{Activation, Real, Region, UniformView, math, parallel};
 
 /// Queries whose shares the twin keeps until the gradients of their keys are made of them: some blocks.
 const SPAN: usize = 21 * BLOCK;
@@ -39,9 +39,9 @@ kernel! {
         /// Of all tokens
         owners: read u32,
         /// `[tokens, 3, dim]`
-        qkv: read f32,
+        qkv: read Activation,
         /// `[tokens, dim]`
-        mixed: read f32,
+        mixed: read Activation,
         /// Of all tokens
         log_sum: read f32,
         /// `[tokens, dim]`
@@ -49,7 +49,7 @@ kernel! {
         /// `[tokens, 3, dim]`
         dqkv: write f32,
     }
-    work |s| [s.pairs * (10.0 * dim + 6.0) + 3.0 * s.tokens * dim, s.tokens * (8.0 * dim + 2.0) + sequences]
+    work |s| [s.pairs * (10.0 * dim + 6.0) + 3.0 * s.tokens * dim, s.tokens * (8.0 * dim + 2.0) + sequences, 4.0 * s.tokens * dim]
     groups |p| {
         let [x, y, _] = super::fold(p.sequences);
         [x, y, p.length.div_ceil(8)]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 
-/// A buffer of an engine. All hold 4-byte elements.
+use super::activations::Activations;
+
+/// A buffer of an engine. Seen from the host, all hold 4-byte elements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct BufferId(pub usize);
 
@@ -56,17 +58,32 @@ pub enum Scalar {
     U32,
 }
 
-/// A Rust type that a binding's elements can be.
-pub trait Element: Pod {
+/// What a binding's elements can be declared as.
+pub trait Element {
+    /// What twins are given.
+    type Host: Pod;
     const SCALAR: Scalar;
+    /// See [`Binding::activation`].
+    const ACTIVATION: bool = false;
 }
 
 impl Element for f32 {
+    type Host = f32;
     const SCALAR: Scalar = Scalar::F32;
 }
 
 impl Element for u32 {
+    type Host = u32;
     const SCALAR: Scalar = Scalar::U32;
+}
+
+/// An f32 that a GPU engine may store in 16 bits.
+pub enum Activation {}
+
+impl Element for Activation {
+    type Host = f32;
+    const SCALAR: Scalar = Scalar::F32;
+    const ACTIVATION: bool = true;
 }
 
 /// One storage binding of a kernel.
@@ -75,6 +92,8 @@ pub struct Binding {
     pub name: &'static str,
     pub access: Access,
     pub scalar: Scalar,
+    /// Whether its elements may be stored in 16 bits, all of a call's or none: see [`super::activations`].
+    pub activation: bool,
 }
 
 /// The least that a call has to do.
@@ -128,6 +147,8 @@ pub struct Entry {
     pub from_uniform: u32,
     /// Whether item rows lie in 16 bits: the parameter `packed`, which is a constant of the shader too.
     pub packed: bool,
+    /// How activations lie in memory.
+    pub activations: Activations,
 }
 
 /// A read binding, X, whose first [`UniformView::BYTES`] `serial` has a second time, as a uniform binding after all others,
@@ -204,8 +225,8 @@ pub struct Kernel {
     /// The calls that are to be made instead of one, one after the other, where `serial` is taken: parts that fit into the
     /// uniform views. They compute the same.
     pub parts: Option<fn(&Call) -> Vec<Call>>,
-    /// The least to do for these parameters (as bytes) and sequences.
-    pub work: fn(&[u8], &Ragged) -> Work,
+    /// The least to do for these parameters (as bytes) and sequences, where activations are stored so.
+    pub work: fn(&[u8], &Ragged, Activations) -> Work,
     /// Computes the same on the CPU.
     pub twin: fn(&mut Arguments<'_>),
 }
@@ -217,16 +238,21 @@ impl Kernel {
     /// compute on the CPU: there, group memory is no faster than any other, a barrier costs more than the work it
     /// divides, and an invocation is best left alone with its registers. `serial` may be for some parameters only, such
     /// as widths that are whole vectors.
-    pub fn entry(&self, params: &[u8], serial: bool) -> Entry {
+    pub fn entry(&self, params: &[u8], serial: bool, activations: Activations) -> Entry {
         let packed = self.has_packed().is_some_and(|i| params[4 * i..4 * i + 4] != [0; 4]);
         match self.serial.filter(|_| serial).and_then(|groups| groups(params)) {
             Some(groups) => {
-                let fits = |view: &UniformView| u32::from((view.fits)(params));
+                let fits = |view: &UniformView| u32::from((view.fits)(params) && self.is_f32(view, activations));
                 let from_uniform = (0..).zip(self.uniforms).map(|(bit, view)| fits(view) << bit).sum();
-                Entry { point: "serial", groups, from_uniform, packed }
+                Entry { point: "serial", groups, from_uniform, packed, activations }
             }
-            None => Entry { point: "main", groups: (self.groups)(params), from_uniform: 0, packed },
+            None => Entry { point: "main", groups: (self.groups)(params), from_uniform: 0, packed, activations },
         }
+    }
+
+    /// Whether what a view is of is f32, as uniforms have it.
+    fn is_f32(&self, view: &UniformView, activations: Activations) -> bool {
+        activations == Activations::F32 || !self.bindings.iter().any(|b| b.name == view.binding && b.activation)
     }
 
     /// Which parameter is `packed`, if the kernel has that.
@@ -275,18 +301,20 @@ impl Call {
         Call { kernel, params: params.to_vec(), regions, ragged: Ragged::default() }
     }
 
-    /// What an engine dispatches for this call, where it takes entry points `serial` or not; see [`Kernel::parts`].
-    pub fn parts(&self, serial: bool) -> Cow<'_, [Call]> {
-        let taken = serial && self.kernel.serial.is_some_and(|groups| groups(&self.params).is_some());
+    /// What an engine dispatches for this call, where it takes entry points `serial` or not; see [`Kernel::parts`]. Where
+    /// activations are f16, no uniform view is of them, and calls stay whole.
+    pub fn parts(&self, serial: bool, activations: Activations) -> Cow<'_, [Call]> {
+        let taken = serial && activations == Activations::F32;
+        let taken = taken && self.kernel.serial.is_some_and(|groups| groups(&self.params).is_some());
         match self.kernel.parts.filter(|_| taken) {
             Some(parts) => parts(self).into(),
             None => std::slice::from_ref(self).into(),
         }
     }
 
-    /// The least to do, for profiles.
-    pub fn work(&self) -> Work {
-        (self.kernel.work)(&self.params, &self.ragged)
+    /// The least to do where activations are stored so, for profiles.
+    pub fn work(&self, activations: Activations) -> Work {
+        (self.kernel.work)(&self.params, &self.ragged, activations)
     }
 }
 
@@ -312,20 +340,20 @@ impl<'a> Arguments<'a> {
     }
 
     /// The next binding, to be read.
-    pub fn read<T: Element>(&mut self) -> &'a [T] {
+    pub fn read<T: Element>(&mut self) -> &'a [T::Host] {
         let (start, len, _) = self.slots[self.next];
         self.next += 1;
         // SAFETY: `new`'s contract gives validity and that nobody writes these elements; f32 and u32 have one layout.
-        unsafe { std::slice::from_raw_parts(start.cast::<T>(), len) }
+        unsafe { std::slice::from_raw_parts(start.cast::<T::Host>(), len) }
     }
 
     /// The next binding, to be written.
-    pub fn write<T: Element>(&mut self) -> &'a mut [T] {
+    pub fn write<T: Element>(&mut self) -> &'a mut [T::Host] {
         let (start, len, access) = self.slots[self.next];
         assert_eq!(access, Access::write, "a binding is declared read and taken to be written");
         self.next += 1;
         // SAFETY: as in `read`; the slot overlaps no other, and `next` moves on, so that it is handed out once.
-        unsafe { std::slice::from_raw_parts_mut(start.cast::<T>(), len) }
+        unsafe { std::slice::from_raw_parts_mut(start.cast::<T::Host>(), len) }
     }
 }
 

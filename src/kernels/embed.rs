@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 
 use super::dropout::Dropout;
-use super::{Real, fold, parallel};
+use super::{Activation, Real, fold, parallel};
 
 kernel! {
     /// `main`: one invocation an element. `serial`: one invocation sixteen elements of a row.
@@ -27,9 +27,9 @@ kernel! {
         /// P, `[length, dim]`
         position_table: read f32,
         /// `[tokens, dim]`
-        x: write f32,
+        x: write Activation,
     }
-    work |_s| [3.0 * tokens * dim, tokens * (2.0 * dim + 2.0)]
+    work |_s| [3.0 * tokens * dim, tokens * (2.0 * dim + 2.0), tokens * dim]
     groups |p| fold((p.tokens * p.dim).div_ceil(256));
     serial |p| p.dim.is_multiple_of(4).then(|| fold((p.tokens * p.dim.div_ceil(16)).div_ceil(8)))
 }

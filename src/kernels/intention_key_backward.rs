@@ -4,7 +4,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{Real, fold, math, parallel};
+use super::{Activation, Real, fold, math, parallel};
 
 kernel! {
     /// A workgroup a sequence, an invocation a column; in `serial`, an invocation 4 columns of a sequence.
@@ -23,9 +23,9 @@ kernel! {
         /// `[tokens]`
         dscore: read f32,
         /// `[tokens, dim]`
-        key: read f32,
+        key: read Activation,
         /// key~, `[tokens, dim]`
-        normed: read f32,
+        normed: read Activation,
         /// `[sequences, dim]`
         query: read f32,
         /// Gradient of key~ by the sum of eq. 10, `[tokens, dim]`
@@ -35,7 +35,7 @@ kernel! {
         /// `[sequences, dim]`
         dquery: write f32,
     }
-    work |s| [6.0 * s.tokens * dim, s.tokens * (4.0 * dim + 1.0) + 2.0 * sequences * dim]
+    work |s| [6.0 * s.tokens * dim, s.tokens * (4.0 * dim + 1.0) + 2.0 * sequences * dim, 2.0 * s.tokens * dim]
     groups |p| fold(p.sequences);
     serial |p| (p.dim.is_multiple_of(4) && p.length < 1 << 15).then(|| fold((p.sequences * p.dim / 4).div_ceil(8)))
 }

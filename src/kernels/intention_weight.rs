@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::{Real, fold, math, parallel};
+use super::{Activation, Real, fold, math, parallel};
 
 kernel! {
     /// A workgroup a sequence; in `serial`, an invocation.
@@ -19,13 +19,13 @@ kernel! {
         /// `[sequences + 1]`
         offsets: read u32,
         /// `[tokens, dim]`
-        key: read f32,
+        key: read Activation,
         /// `[sequences, dim]`
         query: read f32,
         /// p_i, `[tokens]`
         weight: write f32,
     }
-    work |s| [s.tokens * (2.0 * dim + 4.0), s.tokens * (dim + 1.0) + sequences * dim]
+    work |s| [s.tokens * (2.0 * dim + 4.0), s.tokens * (dim + 1.0) + sequences * dim, s.tokens * dim]
     groups |p| fold(p.sequences);
     serial |p| (p.dim.is_multiple_of(4) && p.length * (p.dim + 48) <= MOST_WALKED).then(|| fold(p.sequences.div_ceil(8)))
 }

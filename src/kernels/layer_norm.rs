@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::{Call, Real, UniformView, fold, math, parallel};
+use super::{Activation, Call, Real, UniformView, fold, math, parallel};
 
 /// Added to the variance.
 pub const EPSILON: f32 = 1e-5;
@@ -13,15 +13,15 @@ kernel! {
     params { rows: u32, dim: u32 }
     bindings {
         /// `[rows, dim]`
-        x: read f32,
+        x: read Activation,
         /// weight, then bias: `[2, dim]`
         norm: read f32,
         /// `[rows, dim]`
-        y: write f32,
+        y: write Activation,
         /// mean and 1 / sqrt(variance + epsilon), `[rows, 2]`
         stats: write f32,
     }
-    work |_s| [8.0 * rows * dim, rows * (2.0 * dim + 2.0)]
+    work |_s| [8.0 * rows * dim, rows * (2.0 * dim + 2.0), 2.0 * rows * dim]
     groups |p| fold(p.rows.div_ceil(256 / p.dim.div_ceil(4).next_power_of_two().max(16)));
     serial |p| (p.dim.is_multiple_of(4)).then(|| fold(p.rows.div_ceil(32)));
     uniform x |p| UniformView::holds(p.rows * p.dim);

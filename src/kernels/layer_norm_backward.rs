@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::{Call, Real, Region, UniformView, fold, math, parallel, slice_rows};
+use super::{Activation, Call, Real, Region, UniformView, fold, math, parallel, slice_rows};
 
 /// Iterations that an invocation of `serial` may make: llvmpipe ends loops after 65,535.
 const ITERATIONS: u32 = 60_000;
@@ -22,7 +22,7 @@ kernel! {
     }
     bindings {
         /// `[rows, dim]`
-        x: read f32,
+        x: read Activation,
         /// weight, then bias: `[2, dim]`
         norm: read f32,
         /// `[rows, 2]`
@@ -34,7 +34,11 @@ kernel! {
         /// Of weight, then bias: `[2, dim]` in each slice; which rows a slice sums is the engine's choice
         gradient: write f32,
     }
-    work |_s| [17.0 * rows * dim, rows * ((3.0 + accumulate) * dim + 2.0) + 2.0 * (1.0 + accumulate_gradient) * slices * dim]
+    work |_s| [
+        17.0 * rows * dim,
+        rows * ((3.0 + accumulate) * dim + 2.0) + 2.0 * (1.0 + accumulate_gradient) * slices * dim,
+        rows * dim
+    ]
     groups |p| fold(p.slices);
     serial |p| {
         let iterations = p.rows.div_ceil(8 * p.slices) * (p.dim / 4 + 32);

@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 
 use super::dropout::{self, Dropout};
-use super::{Call, Real, UniformView, fold, math, parallel};
+use super::{Activation, Call, Real, UniformView, fold, math, parallel};
 
 kernel! {
     /// A workgroup computes 64 x 64 outputs, an invocation 8 x 8; in `serial`, an invocation 8 x 32.
@@ -24,15 +24,15 @@ kernel! {
     }
     bindings {
         /// `[rows, inner]`
-        x: read f32,
+        x: read Activation,
         /// W `[outer, inner]`, then b `[outer]`
         weight: read f32,
         /// `[rows, outer]`; not read without its parameter
-        residual: read f32,
+        residual: read Activation,
         /// `[rows, outer]`
-        y: write f32,
+        y: write Activation,
     }
-    work |_s| [2.0 * rows * outer * (inner + 1.0), rows * (inner + (1.0 + residual) * outer) + (inner + 1.0) * outer]
+    work |_s| [2.0 * rows * outer * (inner + 1.0), rows * (inner + (1.0 + residual) * outer) + (inner + 1.0) * outer, rows * (inner + (1.0 + residual) * outer)]
     groups |p| fold(p.rows.div_ceil(64) * p.outer.div_ceil(64));
     serial |p| (p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4))
         .then(|| fold(p.rows.div_ceil(64) * p.outer.div_ceil(32)));

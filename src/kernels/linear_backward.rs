@@ -5,7 +5,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::dropout::{self, Dropout};
-use super::{Call, Real, Region, UniformView, fold, math, slice_rows};
+use super::{Activation, Call, Real, Region, UniformView, fold, math, slice_rows};
 
 kernel! {
     /// A workgroup computes 64 x 64 elements of dW in one slice or of dx, an invocation 8 x 8; in `serial`, an invocation
@@ -36,7 +36,7 @@ kernel! {
         /// W `[outer, inner]`
         weight: read f32,
         /// `[rows, inner]`
-        x: read f32,
+        x: read Activation,
         /// `[rows, inner]`
         dx: write f32,
         /// dW `[outer, inner]`, then db `[outer]`, in each slice; which rows a slice sums is the engine's choice
@@ -44,7 +44,8 @@ kernel! {
     }
     work |_s| [
         2.0 * rows * outer * (2.0 * inner + 1.0),
-        rows * (outer + (2.0 + accumulate) * inner) + inner * outer + (1.0 + accumulate_gradient) * slices * (inner + 1.0) * outer
+        rows * (outer + (2.0 + accumulate) * inner) + inner * outer + (1.0 + accumulate_gradient) * slices * (inner + 1.0) * outer,
+        rows * inner
     ]
     groups |p| {
         let tile_columns = p.inner.div_ceil(64);

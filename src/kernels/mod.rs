@@ -11,12 +11,13 @@
 //!   output where it is 1.
 //! * **Gradients of parameters are written in slices**: the rows that feed a sum are dealt to `slices` equal runs, run
 //!   `s` writes its own copy at `s * stride`, and `adam` adds the copies. So sums have one order, without atomics.
-//! * Item rows may be stored in 16 bits, see [`storage`]; all arithmetic is in f32.
+//! * Item rows may be stored in 16 bits, see [`storage`], and activations, see [`activations`]; all arithmetic is in f32.
 //! * Dropout is a mask recomputed from a hash of (key, element), see [`dropout`].
 //! * Group counts over 65,535 are folded into two dimensions, see [`fold`].
 
 use std::fmt;
 
+pub mod activations;
 mod call;
 pub mod dropout;
 mod math;
@@ -27,8 +28,8 @@ mod small_product;
 pub mod storage;
 
 pub use call::{
-    Access, Arguments, Binding, BufferId, Call, Element, Entry, Groups, Kernel, Ragged, Region, Scalar, SerialGroups,
-    UniformView, Work,
+    Access, Activation, Arguments, Binding, BufferId, Call, Element, Entry, Groups, Kernel, Ragged, Region, Scalar,
+    SerialGroups, UniformView, Work,
 };
 pub use math::{Real, square_product};
 pub use registry::{KERNELS, find};
@@ -60,7 +61,8 @@ pub fn slice_rows(rows: usize, slices: usize, slice: usize) -> std::ops::Range<u
 }
 
 /// Declares a kernel: its parameters (a uniform struct, field for field the shader's `Params`), its storage bindings in
-/// the shader's order, its [`Work`] (floating-point operations and elements, from the parameters by name and a [`Ragged`]),
+/// the shader's order, its [`Work`] (floating-point operations, elements, and how many of these are [`Activation`]s, from the
+/// parameters by name and a [`Ragged`]),
 /// and the workgroups it is dispatched with, also those of its entry point `serial` where it has one (see
 /// [`Kernel::entry`]; `None` where the parameters are not for it), the bindings that `serial` may read as uniforms (see
 /// [`UniformView`]), and the calls that one is dealt to so that they fit (see [`Kernel::parts`]). The module's `twin` is
@@ -71,7 +73,7 @@ macro_rules! kernel {
         $name:literal
         params { $($(#[$pmeta:meta])* $param:ident: $pty:ident),* $(,)? }
         bindings { $($(#[$bmeta:meta])* $field:ident: $access:ident $ty:ty),* $(,)? }
-        work |$s:ident| [$flops:expr, $elements:expr]
+        work |$s:ident| [$flops:expr, $elements:expr $(, $activations:expr)?]
         groups |$p:ident| $groups:expr
         $(; serial |$q:ident| $serial:expr)?
         $(; uniform $view:ident |$u:ident| $fits:expr)*
@@ -95,6 +97,7 @@ macro_rules! kernel {
                 name: stringify!($field),
                 access: $crate::kernels::Access::$access,
                 scalar: <$ty as $crate::kernels::Element>::SCALAR,
+                activation: <$ty as $crate::kernels::Element>::ACTIVATION,
             }),*],
             groups: |bytes| { let $p: Params = bytemuck::pod_read_unaligned(bytes); $groups },
             serial: $crate::kernels::serial_groups!($($q $serial)?),
@@ -105,10 +108,14 @@ macro_rules! kernel {
             parts: $crate::kernels::call_parts!([$($field)*] $($pp $pb [$($pr)?] $parts)?),
             // Every parameter as an f64 of its name.
             #[allow(unused_variables)]
-            work: |bytes, $s| {
+            work: |bytes, $s, activations| {
                 let params: Params = bytemuck::pod_read_unaligned(bytes);
                 $(let $param = f64::from(params.$param);)*
-                $crate::kernels::Work { flops: $flops, bytes: 4.0 * ($elements) }
+                let less = 4 - activations.width();
+                $crate::kernels::Work {
+                    flops: $flops,
+                    bytes: 4.0 * ($elements) - less as f64 * (0.0 $(+ $activations)?),
+                }
             },
             twin: |arguments| {
                 let params: Params = arguments.params();

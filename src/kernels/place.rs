@@ -3,7 +3,7 @@
 
 use multiversion::multiversion;
 
-use super::{Real, fold, parallel};
+use super::{Activation, Real, fold, parallel};
 
 kernel! {
     /// `main`: one invocation an element. `serial`: one invocation sixteen elements of a row.
@@ -11,7 +11,7 @@ kernel! {
     params { tokens: u32, dim: u32 }
     bindings {
         /// `[tokens, dim]`
-        z: read f32,
+        z: read Activation,
         /// `[tokens]`
         positions: read u32,
         /// Sequence of each token, `[tokens]`
@@ -23,11 +23,11 @@ kernel! {
         /// b', `[dim]`
         query_bias: read f32,
         /// `[tokens, dim]`
-        placed: write f32,
+        placed: write Activation,
         /// `[sequences, dim]`
         query: write f32,
     }
-    work |_s| [2.0 * tokens * dim, tokens * (2.0 * dim + 2.0)]
+    work |_s| [2.0 * tokens * dim, tokens * (2.0 * dim + 2.0), 2.0 * tokens * dim]
     groups |p| fold((p.tokens * p.dim).div_ceil(256));
     serial |p| p.dim.is_multiple_of(4).then(|| fold((p.tokens * p.dim.div_ceil(16)).div_ceil(8)))
 }

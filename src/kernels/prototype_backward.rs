@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Real, math, slice_rows};
+use super::{Activation, Real, math, slice_rows};
 
 /// Runs of tokens that the twin sums apart.
 const RUNS: usize = 8;
@@ -13,13 +13,13 @@ kernel! {
     params { tokens: u32, dim: u32, intentions: u32 }
     bindings {
         /// `[tokens, dim]`
-        token: read f32,
+        token: read Activation,
         /// `[tokens, intentions]`
         dlogit: read f32,
         /// `[intentions, dim]`
         dprototype: write f32,
     }
-    work |_s| [2.0 * tokens * dim * intentions, tokens * (dim + intentions) + intentions * dim]
+    work |_s| [2.0 * tokens * dim * intentions, tokens * (dim + intentions) + intentions * dim, tokens * dim]
     groups |p| [p.dim.div_ceil(16), p.intentions.div_ceil(4), 1];
     // One invocation loops over all tokens, which llvmpipe would cut short at 65,535.
     serial |p| (p.tokens < 65_000).then(|| [(p.dim.div_ceil(4) * p.intentions.div_ceil(4)).div_ceil(8), 1, 1])

@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::{Real, fold, math, parallel};
+use super::{Activation, Real, fold, math, parallel};
 
 kernel! {
     /// `main`: one invocation a token. `serial`: one invocation two tokens. Both four intentions at a time.
@@ -16,13 +16,13 @@ kernel! {
     }
     bindings {
         /// LayerNorm 1 of z, `[tokens, dim]`
-        token: read f32,
+        token: read Activation,
         /// LayerNorm 2 of c, `[intentions, dim]`
         prototype: read f32,
         /// p_{k|i}, `[tokens, intentions]`
         cluster: write f32,
     }
-    work |_s| [tokens * intentions * (2.0 * dim + 4.0), tokens * (dim + intentions) + intentions * dim]
+    work |_s| [tokens * intentions * (2.0 * dim + 4.0), tokens * (dim + intentions) + intentions * dim, tokens * dim]
     groups |p| fold(p.tokens.div_ceil(64));
     serial |p| p.dim.is_multiple_of(4).then(|| fold(p.tokens.div_ceil(16)))
 }

@@ -60,8 +60,18 @@ pub struct ChunkRows {
     pub rows: u32,
 }
 
+/// What makes a buffer: `activations` may be stored in 16 bits (see `kernels::activations`).
+macro_rules! how {
+    () => {
+        allocate
+    };
+    (activations) => {
+        allocate_activations
+    };
+}
+
 macro_rules! buffers {
-    ($($(#[$meta:meta])* $name:ident: $len:expr),* $(,)?) => {
+    ($($(#[$meta:meta])* $(@$how:ident)? $name:ident: $len:expr),* $(,)?) => {
         /// Every buffer as a region of its whole. Lengths are for the largest batch.
         pub struct Buffers {
             $($(#[$meta])* pub $name: Region,)*
@@ -82,27 +92,27 @@ macro_rules! buffers {
             pub fn new(engine: &mut dyn Engine, shape: Shape, hyper: &Hyper, layout: &Layout) -> Result<Self> {
                 let capacity = &Capacity::new(shape, hyper);
                 let mut names = BTreeMap::new();
-                let mut make = |name: &str, len: usize| -> Result<Region> {
+                let mut make = |allocate: Allocate, name: &str, len: usize| -> Result<Region> {
                     let region = allocate(engine, name, len)?;
                     names.insert(name.to_owned(), region);
                     Ok(region)
                 };
                 let sizes = Sizes::new(shape, layout, capacity);
-                $(let $name = make(stringify!($name), $len(&sizes))?;)*
+                $(let $name = make(how!($($how)?), stringify!($name), $len(&sizes))?;)*
                 let blocks = (0..shape.blocks).map(|n| {
-                    let mut make = |name: &str, len: usize| make(&format!("blocks.{n}.{name}"), len);
+                    let mut make = |how, name: &str, len: usize| make(how, &format!("blocks.{n}.{name}"), len);
                     let Sizes { tokens, dim, .. } = sizes;
                     Ok(BlockBuffers {
-                        normed: make("normed", tokens * dim)?,
-                        stats: make("stats", tokens * 2)?,
-                        qkv: make("qkv", tokens * 3 * dim)?,
-                        mixed: make("mixed", tokens * dim)?,
-                        log_sum: make("log_sum", tokens)?,
-                        middle: make("middle", tokens * dim)?,
-                        middle_normed: make("middle_normed", tokens * dim)?,
-                        middle_stats: make("middle_stats", tokens * 2)?,
-                        hidden: make("hidden", tokens * dim)?,
-                        out: make("out", tokens * dim)?,
+                        normed: make(allocate_activations, "normed", tokens * dim)?,
+                        stats: make(allocate, "stats", tokens * 2)?,
+                        qkv: make(allocate_activations, "qkv", tokens * 3 * dim)?,
+                        mixed: make(allocate_activations, "mixed", tokens * dim)?,
+                        log_sum: make(allocate, "log_sum", tokens)?,
+                        middle: make(allocate_activations, "middle", tokens * dim)?,
+                        middle_normed: make(allocate_activations, "middle_normed", tokens * dim)?,
+                        middle_stats: make(allocate, "middle_stats", tokens * 2)?,
+                        hidden: make(allocate_activations, "hidden", tokens * dim)?,
+                        out: make(allocate_activations, "out", tokens * dim)?,
                     })
                 }).collect::<Result<_>>()?;
                 let (targets, first) = (sizes.candidates * sizes.dim, sizes.first_query() * sizes.dim);
@@ -210,22 +220,22 @@ buffers! {
     row_sources: |s: &Sizes| s.tokens + s.candidates,
     position_starts: |s: &Sizes| s.length + 1,
     position_sources: |s: &Sizes| s.tokens,
-    // Activations.
-    embedded: |s: &Sizes| s.tokens * s.dim,
-    z: |s: &Sizes| s.tokens * s.dim,
+    // Activations: those of tokens may be stored in 16 bits, what is far less, or of all kinds, is not.
+    @activations embedded: |s: &Sizes| s.tokens * s.dim,
+    @activations z: |s: &Sizes| s.tokens * s.dim,
     encoder_stats: |s: &Sizes| s.tokens * 2,
-    token: |s: &Sizes| s.tokens * s.dim,
+    @activations token: |s: &Sizes| s.tokens * s.dim,
     token_stats: |s: &Sizes| s.tokens * 2,
     prototype: |s: &Sizes| s.intentions * s.dim,
     prototype_stats: |s: &Sizes| s.intentions * 2,
     cluster: |s: &Sizes| s.tokens * s.intentions,
-    placed: |s: &Sizes| s.tokens * s.dim,
+    @activations placed: |s: &Sizes| s.tokens * s.dim,
     query_input: |s: &Sizes| s.sequences * s.dim,
-    key_normed: |s: &Sizes| s.tokens * s.dim,
+    @activations key_normed: |s: &Sizes| s.tokens * s.dim,
     key_stats: |s: &Sizes| s.tokens * 2,
     query: |s: &Sizes| s.sequences * s.dim,
     query_stats: |s: &Sizes| s.sequences * 2,
-    key: |s: &Sizes| s.tokens * s.dim,
+    @activations key: |s: &Sizes| s.tokens * s.dim,
     weight: |s: &Sizes| s.tokens,
     total: |s: &Sizes| s.sequences * s.intentions * s.dim,
     /// the targets' item rows, then (from `first_query` on) phi: what the losses compare
@@ -339,8 +349,20 @@ pub fn head(region: Region, len: usize) -> Region {
     Region { len, ..region }
 }
 
+type Allocate = fn(&mut dyn Engine, &str, usize) -> Result<Region>;
+
 /// A new buffer of at least `len` elements, whole.
 pub fn allocate(engine: &mut dyn Engine, name: &str, len: usize) -> Result<Region> {
-    let len = len.max(1).next_multiple_of(Region::ALIGNMENT);
+    let len = aligned(len);
     Ok(Region { buffer: engine.allocate(name, len)?, offset: 0, len })
+}
+
+/// As [`allocate`], of activations.
+fn allocate_activations(engine: &mut dyn Engine, name: &str, len: usize) -> Result<Region> {
+    let len = aligned(len);
+    Ok(Region { buffer: engine.allocate_activations(name, len)?, offset: 0, len })
+}
+
+fn aligned(len: usize) -> usize {
+    len.max(1).next_multiple_of(Region::ALIGNMENT)
 }

@@ -125,7 +125,7 @@ impl Model {
 
     /// Bytes of all the engine's buffers.
     pub fn allocated_bytes(&self) -> usize {
-        self.engine.allocated() * 4
+        self.engine.allocated_bytes()
     }
 
     /// Steps taken.

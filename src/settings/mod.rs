@@ -15,6 +15,7 @@ use crate::data::read::Format;
 use crate::engine::{Checks, EngineChoice, EngineRequest, EntryPoint};
 use crate::error::{Error, Result};
 use crate::evaluate::Protocol;
+use crate::kernels::activations::Activations;
 use crate::kernels::storage::ItemStorage;
 use crate::kernels::{MAX_DIM, MAX_INTENTIONS, MAX_PAIRS};
 use crate::model::{Hyper, Prior, Shape, Variant};
@@ -200,10 +201,10 @@ impl Settings {
         unknown(name)
     }
 
-    /// These settings, computed where and on what the others are: data, engine, adapter, threads, debugging.
+    /// These settings, computed where and on what the others are: data, engine, adapter, threads, activations, debugging.
     pub fn computed_as(self, other: &Settings) -> Settings {
-        let Settings { data, engine, adapter, threads, split, checked, .. } = other.clone();
-        Settings { data, engine, adapter, threads, split, checked, ..self }
+        let Settings { data, engine, adapter, threads, activations, split, checked, .. } = other.clone();
+        Settings { data, engine, adapter, threads, activations, split, checked, ..self }
     }
 
     /// Names of the settings that differ, but for those of where a run is computed.
@@ -265,6 +266,7 @@ impl Settings {
             split: text(&self.split).map(|split| split.parse()).transpose()?,
             checks: if self.checked { Checks::Checked } else { Checks::default() },
             entry_point: EntryPoint::ByAdapter,
+            activations: self.activations,
         })
     }
 }
@@ -438,6 +440,9 @@ settings! {
         adapter: String = String::new(), Any, [long, value_name = "NAME"];
         /// Threads of the CPU engine; 0 for all cores.
         threads: usize = 0, 0..=1024, [long, value_name = "N"];
+        /// How GPUs store activations: f32, or in half the memory (f16), where shaders have 16-bit floats; all arithmetic is in
+        /// f32.
+        activations: Activations = Activations::F32, Any, [long];
         /// Debugging: run the kernels up to and with this one on one engine and the rest on the other (cpu:attention).
         split: String = String::new(), Any, [long, value_name = "ENGINE:KERNEL"];
         /// Debugging: have shaders check their indices, as browsers do.

@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluator, Protocol};
 use crate::intentions::recovery;
+use crate::kernels::activations::Activations;
 use crate::model::{AdamState, Model, Tensors, initial_parameters, parameter_shapes};
 use crate::profile::Profiler;
 use crate::run::Run;
@@ -336,8 +337,12 @@ impl<'a> Trainer<'a> {
 
     /// Of the step whose losses were read last.
     fn diverged(&self) -> Error {
+        let more = match self.settings.activations {
+            Activations::F32 => "",
+            Activations::F16 => ", or --activations f32: f16 has no numbers beyond 65,504",
+        };
         let step = self.losses_read;
-        Error::Setting(format!("the loss of step {step} is not a number: training diverged; take a smaller --lr"))
+        Error::Setting(format!("the loss of step {step} is not a number: training diverged; take a smaller --lr{more}"))
     }
 
     /// Adds up the losses of steps that are done; of all steps where it is to wait.

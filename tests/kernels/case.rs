@@ -5,25 +5,33 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytemuck::Pod;
+use prismrec::kernels::activations::Activations;
 use prismrec::kernels::storage::ItemStorage;
 use prismrec::kernels::{Access, Kernel, Ragged, Region, Scalar};
 
 use crate::common::Random;
 use crate::machines::{CPU, GPUS, Job, Machine};
 
-/// What outputs, and all that surrounds them, hold before a run: a NaN.
-const POISON: u32 = 0x7fc5_a5a5;
+/// What outputs, and all that surrounds them, hold before a run: a NaN that f16 has too.
+const POISON: u32 = 0x7fc5_a000;
 /// What surrounds inputs: a NaN too, and an index that is out of bounds, but one that shows where it is passed on. As
 /// drivers leave writes that are out of bounds, indices are sometimes surrounded by zeros instead.
-const OTHER_POISON: u32 = 0x7fd2_3c3c;
-/// Elements before and after a binding's region that nothing may touch.
-const GUARD: usize = Region::ALIGNMENT;
+const OTHER_POISON: u32 = 0x7fd2_2000;
+/// Elements before and after a binding's region that nothing may touch: as many bytes as regions are aligned to, of 16 bits.
+const GUARD: usize = 2 * Region::ALIGNMENT;
 
 /// |got - want| <= absolute + relative * |want|
 #[derive(Clone, Copy, Debug)]
 pub struct Tolerance {
     pub absolute: f32,
     pub relative: f32,
+}
+
+/// For what is stored as f16, whatever it is off by before: a driver may round to either neighbour, which are 2^-10 of the
+/// number apart, and may have no numbers below the least that f16 has in full, 2^-14.
+fn in_f16(tolerance: Tolerance) -> Tolerance {
+    let Tolerance { absolute, relative } = tolerance;
+    Tolerance { absolute: absolute * (1.0 + 1.0 / 1024.0) + 1.0 / 16_384.0, relative: relative + 1.0 / 1024.0 }
 }
 
 /// For results that involve no rounding, or the same one.
@@ -45,6 +53,8 @@ pub fn sum_of(n: usize) -> Tolerance {
 pub struct Output {
     axes: Vec<(&'static str, usize)>,
     tolerance: Tolerance,
+    /// Instead, where activations are f16; what is stored so may be off by that, too.
+    of_f16: Option<Tolerance>,
     /// Elements with a tolerance of their own.
     special: Option<(Range<usize>, Tolerance)>,
     before: Option<Vec<u32>>,
@@ -65,6 +75,7 @@ impl Output {
         Output {
             axes: axes.to_vec(),
             tolerance,
+            of_f16: None,
             special: None,
             before: None,
             stored: None,
@@ -80,7 +91,17 @@ impl Output {
         let ranges: Vec<_> = (0..slices).map(|slice| slice * stride..slice * stride + size).collect();
         let axes = vec![("slice", slices), ("element", stride)];
         let len = ranges.last().unwrap().end;
-        Output { axes, tolerance, special: None, before: None, stored: None, len, ranges, together: false }
+        Output {
+            axes,
+            tolerance,
+            of_f16: None,
+            special: None,
+            before: None,
+            stored: None,
+            len,
+            ranges,
+            together: false,
+        }
     }
 
     /// Which rows a slice sums is the engine's choice: the sum of all slices is what is compared.
@@ -107,6 +128,12 @@ impl Output {
             places().for_each(|place| content[place] = 0);
         }
         content
+    }
+
+    /// How far it may be off where activations are f16, if that is not as far as ever.
+    pub fn of_f16(mut self, tolerance: Tolerance) -> Self {
+        self.of_f16 = Some(tolerance);
+        self
     }
 
     /// It is written on top of these numbers.
@@ -207,12 +234,36 @@ impl Case {
         self.push(Access::write, None, content, Some(output))
     }
 
-    /// Runs on all engines and compares.
+    /// Runs on all engines and compares, then on those that can with activations in 16 bits.
     ///
     /// # Panics
     /// Where a shader or a twin does not do as it is to do.
-    pub fn check(self, random: &mut Random) {
+    pub fn check(mut self, random: &mut Random) {
         assert_eq!(self.contents.len(), self.kernel.bindings.len());
+        self.check_stored(Activations::F32, random);
+        if !self.kernel.bindings.iter().any(|binding| binding.activation) {
+            return;
+        }
+        // The twin is given what f16 makes of its inputs.
+        let stored = Activations::F16;
+        for (content, binding) in self.contents.iter_mut().zip(self.kernel.bindings) {
+            if binding.activation {
+                *content = stored.unpack(&stored.pack(content));
+            }
+        }
+        for (output, binding) in self.outputs.iter_mut().zip(self.kernel.bindings) {
+            let Some(output) = output else { continue };
+            output.tolerance = output.of_f16.unwrap_or(output.tolerance);
+            if binding.activation {
+                output.tolerance = in_f16(output.tolerance);
+                output.special = output.special.take().map(|(range, tolerance)| (range, in_f16(tolerance)));
+            }
+        }
+        self.what = format!("{}, activations in 16 bits", self.what);
+        self.check_stored(stored, random);
+    }
+
+    fn check_stored(&self, activations: Activations, random: &mut Random) {
         // A region may be as long as a full batch needs and hold a smaller one.
         let slack = random.one_of(&[0, 1, 67]);
         let mut buffers = Vec::new();
@@ -236,9 +287,11 @@ impl Case {
             buffers,
             regions,
             sequences: Ragged::new(&self.offsets),
+            activations,
         });
         let twin = CPU.begin(&job);
-        let shaders: Vec<_> = GPUS.iter().map(|machine| (machine, machine.begin(&job))).collect();
+        let able = |machine: &&Machine| activations == Activations::F32 || machine.has_f16;
+        let shaders: Vec<_> = GPUS.iter().filter(able).map(|machine| (machine, machine.begin(&job))).collect();
         let want = twin().unwrap_or_else(|e| panic!("{} {}: {e}", self.kernel.name, self.what));
         self.compare(&CPU, &job, &want, &want);
         for (machine, shader) in shaders {

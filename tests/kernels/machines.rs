@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 
 use prismrec::engine::{self, Checks, Engine, EngineChoice, EngineRequest, EntryPoint};
+use prismrec::kernels::activations::Activations;
 use prismrec::kernels::{BufferId, Call, KERNELS, Kernel, Ragged, Region};
 
 /// A call and what its buffers hold before it. Of each buffer, `region` gives the part that the kernel is bound to; the
@@ -19,6 +20,8 @@ pub struct Job {
     pub regions: Vec<(usize, usize)>,
     /// Of sequences, where there are any.
     pub sequences: Ragged,
+    /// How activations are stored.
+    pub activations: Activations,
 }
 
 /// What the buffers hold after it, or why it did not run.
@@ -27,15 +30,18 @@ type Done = Result<Vec<Vec<u32>>, String>;
 /// An engine on its thread.
 pub struct Machine {
     pub name: String,
+    /// Whether it takes jobs whose activations are f16.
+    pub has_f16: bool,
     jobs: Mutex<Sender<(Arc<Job>, Sender<Done>)>>,
 }
 
 impl Machine {
     fn new(name: String, request: EngineRequest, kernels: HashMap<&'static str, &'static Kernel>) -> Self {
+        let has_f16 = request.activations == Activations::F16;
         let (jobs, inbox) = channel::<(Arc<Job>, Sender<Done>)>();
         thread::spawn(move || {
             let mut engine = engine::open(&request).map_err(|e| e.to_string());
-            let mut buffers = Vec::new();
+            let mut buffers = HashMap::new();
             for (job, outbox) in inbox {
                 let done = match &mut engine {
                     Ok(engine) => run(engine.as_mut(), &mut buffers, kernels[job.kernel.name], &job),
@@ -45,7 +51,7 @@ impl Machine {
                 let _ = outbox.send(done);
             }
         });
-        Machine { name, jobs: Mutex::new(jobs) }
+        Machine { name, has_f16, jobs: Mutex::new(jobs) }
     }
 
     /// Begins a job; the answer is waited for by calling what is returned.
@@ -56,26 +62,40 @@ impl Machine {
     }
 }
 
-/// Runs a job in buffers that are used again and again: (buffer, elements) of each binding.
-fn run(engine: &mut dyn Engine, buffers: &mut Vec<(BufferId, usize)>, kernel: &'static Kernel, job: &Job) -> Done {
+/// A binding's buffer and its length, by the binding's number and how its elements are stored.
+type Buffers = HashMap<(usize, Activations), (BufferId, usize)>;
+
+/// Runs a job in buffers that are used again and again.
+fn run(engine: &mut dyn Engine, made: &mut Buffers, kernel: &'static Kernel, job: &Job) -> Done {
     let failed = |e: prismrec::error::Error| e.to_string();
-    for (i, content) in job.buffers.iter().enumerate() {
-        if buffers.get(i).is_none_or(|(_, len)| *len < content.len()) {
-            let len = content.len().next_power_of_two();
-            let made = (engine.allocate(&format!("binding {i}"), len).map_err(failed)?, len);
-            if i < buffers.len() { buffers[i] = made } else { buffers.push(made) }
-        }
-        engine.write(Region { buffer: buffers[i].0, offset: 0, len: content.len() }, content).map_err(failed)?;
+    let mut buffers = Vec::new();
+    for (i, (content, binding)) in job.buffers.iter().zip(kernel.bindings).enumerate() {
+        let stored = if binding.activation { job.activations } else { Activations::F32 };
+        let fitting = made.get(&(i, stored)).filter(|(_, len)| *len >= content.len());
+        let (buffer, len) = match fitting {
+            Some(fitting) => *fitting,
+            None => {
+                let (name, len) = (format!("binding {i}"), content.len().next_power_of_two());
+                let buffer = match stored {
+                    Activations::F32 => engine.allocate(&name, len),
+                    Activations::F16 => engine.allocate_activations(&name, len),
+                };
+                (buffer.map_err(failed)?, len)
+            }
+        };
+        made.insert((i, stored), (buffer, len));
+        buffers.push(buffer);
+        engine.write(Region { buffer, offset: 0, len: content.len() }, content).map_err(failed)?;
     }
-    let regions =
-        job.regions.iter().zip(&*buffers).map(|(&(offset, len), &(buffer, _))| Region { buffer, offset, len });
+    let regions = job.regions.iter().zip(&buffers).map(|(&(offset, len), &buffer)| Region { buffer, offset, len });
     let mut call = Call::new(kernel, &job.params, regions.collect());
     call.ragged = job.sequences.clone();
     engine.run(kernel.name, &[call]).map_err(failed)?;
-    let after =
-        job.buffers.iter().zip(&*buffers).map(|(content, &(buffer, _))| {
-            engine.read(Region { buffer, offset: 0, len: content.len() }).map_err(failed)
-        });
+    let after = job
+        .buffers
+        .iter()
+        .zip(&buffers)
+        .map(|(content, &buffer)| engine.read(Region { buffer, offset: 0, len: content.len() }).map_err(failed));
     after.collect()
 }
 
@@ -96,7 +116,14 @@ pub static GPUS: LazyLock<Vec<Machine>> = LazyLock::new(|| {
     );
     let mut machines = Vec::new();
     for adapter in adapters {
-        println!("adapter: {adapter}");
+        let of_f16 = EngineRequest {
+            choice: EngineChoice::Gpu,
+            adapter: Some(adapter.name.clone()),
+            activations: Activations::F16,
+            ..Default::default()
+        };
+        let activations = if engine::open(&of_f16).is_ok() { Activations::F16 } else { Activations::F32 };
+        println!("adapter: {adapter}, activations down to {activations:?}");
         for (mode, checks, entry_point, kernels) in [
             ("checked", Checks::Checked, EntryPoint::Main, KERNELS),
             ("unchecked", Checks::Unchecked, EntryPoint::Main, KERNELS),
@@ -109,6 +136,7 @@ pub static GPUS: LazyLock<Vec<Machine>> = LazyLock::new(|| {
                 adapter: Some(adapter.name.clone()),
                 checks,
                 entry_point,
+                activations,
                 ..Default::default()
             };
             let mut by_name: HashMap<_, _> = KERNELS.iter().map(|kernel| (kernel.name, *kernel)).collect();
