@@ -8,27 +8,41 @@
 // main: group (b, c) makes columns 64 c .. + 63 of block b of 32 rows, from 32 others at a time. Scores are made from slabs
 // of 16 dimensions in group memory, invocation (i, j) of 8 x 8 has own rows 4 i .. + 3 and others 4 j .. + 3; the shares go
 // to group memory, and invocation n adds own rows 8 (n / 16) .. + 7, columns 4 (n % 16) .. + 3.
-// serial: an invocation makes a block of 16 rows from 32 others at a time.
+// serial: an invocation makes 8 rows of `dquery` from 32 rows of `candidate` at a time, in one loss. With `of_candidates`, the
+// two change places: `query` holds candidates, which are made from queries.
 // Parameters: kernels::contrastive_backward::Params.
 
 struct Params {
     rows: u32,
     targets: u32,
     labels: u32,
-    first_query: u32,
     dim: u32,
     scale: f32,
+    loss: u32,
+    of_candidates: u32,
+    own: u32,
+    first_own: u32,
+    others: u32,
+    first_other: u32,
+    accumulate: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// targets; from row first_query on queries, then labels: [.., dim]
-@group(0) @binding(1) var<storage, read> vector: array<f32>;
-@group(0) @binding(1) var<storage, read> vector4: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> shift: array<f32>; // m and l of eq. 6, then of eq. 3: [2, rows, 2]
-@group(0) @binding(3) var<storage, read> positive: array<u32>; // row, or 0xffffffff: [targets + labels]
-@group(0) @binding(4) var<storage, read> order: array<u32>; // number of kept queries, then queries, kept ones first
-@group(0) @binding(5) var<storage, read_write> dvector: array<f32>; // as vector
-@group(0) @binding(5) var<storage, read_write> dvector4: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> candidate: array<f32>; // targets: [targets, dim]
+@group(0) @binding(2) var<storage, read> query: array<f32>; // queries, then labels: [rows + labels, dim]
+@group(0) @binding(3) var<storage, read> shift: array<f32>; // m and l of eq. 6, then of eq. 3: [2, rows, 2]
+@group(0) @binding(4) var<storage, read> positive: array<u32>; // row, or 0xffffffff: [targets + labels]
+@group(0) @binding(5) var<storage, read> order: array<u32>; // number of kept queries, then queries, kept ones first
+@group(0) @binding(6) var<storage, read_write> dcandidate: array<f32>; // as candidate
+@group(0) @binding(7) var<storage, read_write> dquery: array<f32>; // as query
+@group(0) @binding(1) var<storage, read> candidate4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> query4: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> dquery4: array<vec4<f32>>;
+@group(0) @binding(8) var<uniform> candidate_uniform: array<vec4<f32>, 4096>; // the first of `candidate`
+@group(0) @binding(9) var<uniform> query_uniform: array<vec4<f32>, 4096>; // the first of `query`
+
+override candidate_from_uniform: bool = false; // whether all others are there
+override query_from_uniform: bool = false; // whether all own ones are
 
 const NOTHING = 1e30; // the shift that makes a share 0
 const NO_KEY = 0xfffffffeu; // the key that none is like
@@ -59,38 +73,45 @@ fn block_of(b: u32, size: u32) -> Block {
 
 // A row on either side. A query and a candidate with the same key are positive.
 struct Row {
-    at: u32, // in vector
+    at: u32, // in `candidate` or `query`
     key: u32,
     m: f32, // the shift, 0 for candidates
     l: f32,
 }
 
-fn query(loss: u32, place: u32) -> Row {
-    let row = order[1u + place];
+fn query_row(loss: u32, row: u32) -> Row {
     let at = 2u * (loss * params.rows + row);
-    return Row(params.first_query + row, row, shift[at], shift[at + 1u]);
+    return Row(row, row, shift[at], shift[at + 1u]);
 }
 
-fn candidate(loss: u32, n: u32) -> Row {
+fn candidate_row(loss: u32, n: u32) -> Row {
     if loss == 0u {
         return Row(n, positive[n], 0.0, 0.0);
     }
-    return Row(params.first_query + params.rows + n, positive[params.targets + n], 0.0, 0.0);
+    return Row(params.rows + n, positive[params.targets + n], 0.0, 0.0);
 }
 
 // Row n of the side of the block (own) or of the other.
 fn row_of(queries: bool, loss: u32, n: u32, end: u32) -> Row {
     var row: Row;
     if queries {
-        row = query(loss, min(n, end - 1u));
+        row = query_row(loss, order[1u + min(n, end - 1u)]);
     } else {
-        row = candidate(loss, min(n, end - 1u));
+        row = candidate_row(loss, min(n, end - 1u));
     }
     if n >= end {
         row.key = NO_KEY;
         row.l = NOTHING;
     }
     return row;
+}
+
+// An element of a row, which is one of the targets or one of the queries and labels.
+fn element(of_target: bool, at: u32) -> f32 {
+    if of_target {
+        return candidate[at];
+    }
+    return query[at];
 }
 
 // How many rows a block is made from in a loss.
@@ -126,6 +147,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     for (var loss = select(0u, 1u, block.role == LABELS); loss < select(2u, 1u, block.role == TARGETS); loss++) {
         let end = others(block, loss);
+        let from_targets = block.role == QUERIES && loss == 0u;
         for (var start = 0u; start < end; start += TILE) {
             workgroupBarrier();
             if invocation < TILE {
@@ -146,8 +168,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     var other = vec4<f32>(0.0);
                     if slab + d < params.dim {
                         for (var row = 0u; row < 4u; row++) {
-                            own[row] = vector[own_rows[4u * four + row].at * params.dim + slab + d];
-                            other[row] = vector[other_rows[4u * four + row].at * params.dim + slab + d];
+                            let own_at = own_rows[4u * four + row].at * params.dim;
+                            let other_at = other_rows[4u * four + row].at * params.dim;
+                            own[row] = element(block.role == TARGETS, own_at + slab + d);
+                            other[row] = element(from_targets, other_at + slab + d);
                         }
                     }
                     left[d * 8u + four] = own;
@@ -179,7 +203,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 var value = vec4<f32>(0.0);
                 for (var c = 0u; c < 4u; c++) {
                     if out_column + c < params.dim {
-                        value[c] = vector[at + c];
+                        value[c] = element(from_targets, at + c);
                     }
                 }
                 for (var four = 0u; four < 2u; four++) {
@@ -197,91 +221,184 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let row = row_of(block.role == QUERIES, select(0u, 1u, block.role == LABELS), n, block.end).at;
             for (var c = 0u; c < 4u; c++) {
                 if out_column + c < params.dim {
-                    dvector[row * params.dim + out_column + c] = sums[r][c] * params.scale;
+                    let at = row * params.dim + out_column + c;
+                    let gradient = sums[r][c] * params.scale;
+                    if block.role == TARGETS {
+                        dcandidate[at] = gradient;
+                    } else {
+                        dquery[at] = gradient;
+                    }
                 }
             }
         }
     }
 }
 
+// The first of the kept queries' places whose row is not before `row`: kept rows are in order.
+fn kept_place(row: u32) -> u32 {
+    var low = 0u;
+    var high = order[0];
+    while low < high {
+        let middle = (low + high) / 2u;
+        if order[1u + middle] < row {
+            low = middle + 1u;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
 
-const OWN = 16u; // rows of an invocation
-const OTHERS = 32u; // rows that it is made from at a time
+// Queries of a call: rows begin .. end, or in eq. 3 places begin .. end of the kept ones; `first` is the first in its binding.
+struct Queries {
+    begin: u32,
+    end: u32,
+    first: u32,
+}
 
+fn queries_from(first: u32, count: u32) -> Queries {
+    if params.loss == 0u {
+        return Queries(first, first + count, first);
+    }
+    return Queries(kept_place(first), kept_place(first + count), first);
+}
+
+// Query n, or a row that has no share in anything.
+fn serial_query(queries: Queries, n: u32) -> Row {
+    let place = min(queries.begin + n, queries.end - 1u);
+    var at = place;
+    if params.loss > 0u {
+        at = order[1u + place];
+    }
+    var row = query_row(params.loss, at);
+    row.at -= queries.first;
+    if queries.begin + n >= queries.end {
+        row.key = NO_KEY;
+        row.l = NOTHING;
+    }
+    return row;
+}
+
+// Candidate n of a call, the same.
+fn serial_candidate(first: u32, count: u32, n: u32) -> Row {
+    let at = min(n, count - 1u);
+    if n >= count {
+        return Row(at, NO_KEY, 0.0, NOTHING);
+    }
+    return Row(at, positive[params.loss * params.targets + first + at], 0.0, 0.0);
+}
+
+fn own_vector(at: u32) -> vec4<f32> {
+    if query_from_uniform {
+        return query_uniform[at];
+    }
+    return query4[at];
+}
+
+fn other_vector(at: u32) -> vec4<f32> {
+    if candidate_from_uniform {
+        return candidate_uniform[at];
+    }
+    return candidate4[at];
+}
+
+const OWN = 8u; // rows of an invocation
+const OTHERS = 32u; // of a block of scores
+
+// The sums of a block of others are added to memory a vector at a time.
 @compute @workgroup_size(8)
-fn serial(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    var block = block_of(group.x, 8u * OWN);
-    block.first += lane * OWN;
-    if block.first >= block.end {
+fn serial(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let of_candidates = params.of_candidates == 1u;
+    let first = ((group.x + group.y * groups.x) * 8u + lane) * OWN;
+    var queries: Queries;
+    if of_candidates {
+        queries = queries_from(params.first_other, params.others);
+    } else {
+        queries = queries_from(params.first_own, params.own);
+    }
+    let query_count = queries.end - queries.begin;
+    let own_count = select(query_count, params.own, of_candidates);
+    let other_count = select(params.others, query_count, of_candidates);
+    if first >= own_count {
         return;
     }
     let width = params.dim / 4u;
-    var begun = false; // whether the gradient has its first terms
-    for (var loss = select(0u, 1u, block.role == LABELS); loss < select(2u, 1u, block.role == TARGETS); loss++) {
-        let end = others(block, loss);
-        var own: array<Row, 16>;
-        for (var r = 0u; r < OWN; r++) {
-            own[r] = row_of(block.role == QUERIES, loss, block.first + r, block.end);
-        }
-        for (var start = 0u; start < end; start += OTHERS) {
-            var other: array<Row, 32>;
-            for (var c = 0u; c < OTHERS; c++) {
-                other[c] = row_of(block.role != QUERIES, loss, start + c, end);
-            }
-            var shares: array<array<f32, 32>, 16>; // [own][other]
-            for (var r = 0u; r < OWN; r++) {
-                for (var c = 0u; c < OTHERS; c++) {
-                    shares[r][c] = 0.0;
-                }
-            }
-            for (var d = 0u; d < width; d++) {
-                var mine: array<vec4<f32>, 16>;
-                for (var r = 0u; r < OWN; r++) {
-                    mine[r] = vector4[own[r].at * width + d];
-                }
-                for (var c = 0u; c < OTHERS; c++) {
-                    let value = vector4[other[c].at * width + d];
-                    for (var r = 0u; r < OWN; r++) {
-                        shares[r][c] += dot(mine[r], value);
-                    }
-                }
-            }
-            for (var r = 0u; r < OWN; r++) {
-                for (var c = 0u; c < OTHERS; c++) {
-                    let exponent = shares[r][c] * params.scale - (own[r].m + other[c].m) - (own[r].l + other[c].l);
-                    shares[r][c] = params.scale * (exp(exponent) - select(0.0, 1.0, own[r].key == other[c].key));
-                }
-            }
-            for (var d = 0u; d < width; d++) {
-                var sums: array<vec4<f32>, 16>; // [own]
-                for (var r = 0u; r < OWN; r++) {
-                    sums[r] = vec4<f32>(0.0);
-                }
-                for (var c = 0u; c < OTHERS; c++) {
-                    let value = vector4[other[c].at * width + d];
-                    for (var r = 0u; r < OWN; r++) {
-                        sums[r] += shares[r][c] * value;
-                    }
-                }
-                for (var r = 0u; r < OWN; r++) {
-                    if block.first + r < block.end {
-                        let at = own[r].at * width + d;
-                        if begun {
-                            sums[r] += dvector4[at];
-                        }
-                        dvector4[at] = sums[r];
-                    }
-                }
-            }
-            begun = true;
+    var own: array<Row, 8>;
+    for (var r = 0u; r < OWN; r++) {
+        if of_candidates {
+            own[r] = serial_candidate(params.first_own, params.own, first + r);
+        } else {
+            own[r] = serial_query(queries, first + r);
         }
     }
+    var begun = params.accumulate == 1u; // whether the gradient has its first terms
+    for (var start = 0u; start < other_count; start += OTHERS) {
+        var other: array<Row, 32>;
+        for (var c = 0u; c < OTHERS; c++) {
+            if of_candidates {
+                other[c] = serial_query(queries, start + c);
+            } else {
+                other[c] = serial_candidate(params.first_other, params.others, start + c);
+            }
+        }
+        var shares: array<array<f32, 32>, 8>; // [own][other]
+        for (var r = 0u; r < OWN; r++) {
+            for (var c = 0u; c < OTHERS; c++) {
+                shares[r][c] = 0.0;
+            }
+        }
+        for (var d = 0u; d < width; d++) {
+            var mine: array<vec4<f32>, 8>;
+            for (var r = 0u; r < OWN; r++) {
+                mine[r] = own_vector(own[r].at * width + d);
+            }
+            for (var c = 0u; c < OTHERS; c++) {
+                let value = other_vector(other[c].at * width + d);
+                for (var r = 0u; r < OWN; r++) {
+                    shares[r][c] += dot(mine[r], value);
+                }
+            }
+        }
+        for (var r = 0u; r < OWN; r++) {
+            for (var c = 0u; c < OTHERS; c++) {
+                let exponent = shares[r][c] * params.scale - (own[r].m + other[c].m) - (own[r].l + other[c].l);
+                shares[r][c] = params.scale * (exp(exponent) - select(0.0, 1.0, own[r].key == other[c].key));
+            }
+        }
+        for (var d = 0u; d < width; d++) {
+            var sums: array<vec4<f32>, 8>; // [own]
+            for (var r = 0u; r < OWN; r++) {
+                sums[r] = vec4<f32>(0.0);
+            }
+            for (var c = 0u; c < OTHERS; c++) {
+                let value = other_vector(other[c].at * width + d);
+                for (var r = 0u; r < OWN; r++) {
+                    sums[r] += shares[r][c] * value;
+                }
+            }
+            for (var r = 0u; r < OWN; r++) {
+                if first + r < own_count {
+                    let at = own[r].at * width + d;
+                    if begun {
+                        sums[r] += dquery4[at];
+                    }
+                    dquery4[at] = sums[r];
+                }
+            }
+        }
+        begun = true;
+    }
     if !begun {
-        // Labels of which none is kept.
-        for (var n = block.first; n < min(block.first + OWN, block.end); n++) {
-            let row = row_of(false, 1u, n, block.end).at;
-            for (var d = 0u; d < width; d++) {
-                dvector4[row * width + d] = vec4<f32>(0.0);
+        // Made from nothing: labels of which no query is kept.
+        for (var r = 0u; r < OWN; r++) {
+            if first + r < own_count {
+                for (var d = 0u; d < width; d++) {
+                    dquery4[own[r].at * width + d] = vec4<f32>(0.0);
+                }
             }
         }
     }

@@ -37,6 +37,11 @@ impl Region {
         Region { offset: self.offset + elements as usize, len: self.len - elements as usize, ..self }
     }
 
+    /// The region's first `elements`.
+    pub fn first(self, elements: u32) -> Region {
+        Region { len: elements as usize, ..self }
+    }
+
     /// Whether two regions share an element.
     pub fn overlaps(&self, other: &Region) -> bool {
         self.buffer == other.buffer && self.offset < other.offset + other.len && other.offset < self.offset + self.len
@@ -175,7 +180,7 @@ impl UniformView {
     /// Deals rows to runs of which tensors of the `viewed` widths fit, each, and after which other regions of these, and of
     /// tensors of the `other` widths, may begin. Where what they add up is kept in slices, each run has one of its own, as
     /// long as there are enough.
-    pub fn runs(rows: u32, viewed: &[u32], other: &[u32], slices: u32) -> impl Iterator<Item = Run> {
+    pub fn runs(rows: u32, viewed: &[u32], other: &[u32], slices: u32) -> impl Iterator<Item = Run> + use<> {
         let aligned = viewed.iter().chain(other).map(|&width| Region::aligned_rows(width)).max().unwrap_or(1);
         let widest = viewed.iter().copied().max().unwrap_or(1);
         let most = Self::BYTES as u32 / 4 / widest / aligned * aligned;

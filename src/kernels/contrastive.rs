@@ -7,14 +7,15 @@
 
 use multiversion::multiversion;
 
-use super::{Real, math, parallel};
+use super::{Real, Region, Run, UniformView, math, parallel};
 
 /// Query rows of a block in the twin.
 const BLOCK: usize = 32;
 
 kernel! {
     /// `main`: a workgroup holds 32 query rows and walks the candidates of one loss 32 at a time, an invocation 4 x 4
-    /// scores. `serial`: an invocation holds 16 query rows.
+    /// scores. `serial`: an invocation holds 8 query rows and walks the targets; labels are the targets of a call of their
+    /// own.
     "contrastive"
     params {
         /// Query rows (B * K).
@@ -22,16 +23,20 @@ kernel! {
         targets: u32,
         /// As many as rows, or 0 where there is no such loss.
         labels: u32,
-        /// Row of the first query in `vector`.
-        first_query: u32,
         dim: u32,
         /// 1 / sqrt(D)
         scale: f32,
+        /// Row of `normaliser` that is the first query's.
+        first: u32,
+        /// 1: candidates join those that `normaliser` has already.
+        accumulate: u32,
     }
     bindings {
-        /// Targets; from row `first_query` on queries, then labels: `[.., dim]`
-        vector: read f32,
-        /// Largest score, and ln(sum(exp(score - largest))), of eq. 6, then of eq. 3: `[2, rows, 2]`
+        /// Targets: `[targets, dim]`
+        candidate: read f32,
+        /// Queries, then labels: `[rows + labels, dim]`
+        query: read f32,
+        /// Largest score, and ln(sum(exp(score - largest))), of eq. 6, then of eq. 3: `[2, rows, 2]` from row `first` on
         normaliser: write f32,
     }
     work |_s| [
@@ -39,7 +44,43 @@ kernel! {
         (rows + targets + labels) * dim + 2.0 * (rows + labels)
     ]
     groups |p| super::fold(losses(&p) * p.rows.div_ceil(32));
-    serial |p| p.dim.is_multiple_of(4).then(|| super::fold(losses(&p) * p.rows.div_ceil(8 * 16)))
+    serial |p| has_windows(p.rows, p.labels, p.dim).then(|| super::fold(p.rows.div_ceil(8 * 8)));
+    uniform candidate |p| UniformView::holds(p.targets * p.dim);
+    uniform query |p| UniformView::holds(p.rows * p.dim);
+    parts |p, b| {
+        let window = |of: Region, first: u32| of.after(first * p.dim);
+        let mut calls = Vec::new();
+        for (loss, others, n) in [(0, b.candidate, p.targets), (1, window(b.query, p.rows), p.labels)] {
+            if loss == 1 && n == 0 {
+                continue;
+            }
+            for queries in windows(p.rows, p.dim) {
+                for candidates in windows(n, p.dim) {
+                    let params = Params {
+                        rows: queries.rows,
+                        targets: candidates.rows,
+                        labels: 0,
+                        first: p.first + loss * p.rows + queries.first,
+                        accumulate: p.accumulate.max((candidates.first > 0).into()),
+                        ..p
+                    };
+                    let (candidate, query) = (window(others, candidates.first), window(b.query, queries.first));
+                    calls.push(call(params, Bindings { candidate, query, ..b }));
+                }
+            }
+        }
+        calls
+    }
+}
+
+/// Whether queries, and labels behind them, can be dealt to [`windows`].
+pub(super) fn has_windows(rows: u32, labels: u32, dim: u32) -> bool {
+    dim.is_multiple_of(4) && (labels == 0 || (rows * dim).is_multiple_of(Region::ALIGNMENT as u32))
+}
+
+/// What rows are dealt to so that each run fits a uniform view.
+pub(super) fn windows(rows: u32, dim: u32) -> impl Iterator<Item = Run> {
+    UniformView::runs(rows, &[dim], &[], 1)
 }
 
 /// How many losses there are.
@@ -47,10 +88,10 @@ fn losses(p: &Params) -> u32 {
     if p.labels > 0 { 2 } else { 1 }
 }
 
-pub fn twin<R: Real>(p: &Params, vector: &[R], normaliser: &mut [R]) {
+pub fn twin<R: Real>(p: &Params, target: &[R], query: &[R], normaliser: &mut [R]) {
     let (dim, rows) = (p.dim as usize, p.rows as usize);
-    let (target, query) = vector.split_at(p.first_query as usize * dim);
     let (query, label) = query.split_at(rows * dim);
+    let normaliser = &mut normaliser[2 * p.first as usize..];
     for (loss, (candidate, n)) in [(target, p.targets as usize), (label, p.labels as usize)].into_iter().enumerate() {
         if n == 0 {
             continue;
@@ -62,15 +103,22 @@ pub fn twin<R: Real>(p: &Params, vector: &[R], normaliser: &mut [R]) {
             let query = math::Matrix::new(&query[first * dim..][..rows * dim], rows, dim, dim);
             let mut scores = vec![R::zero(); rows * n];
             math::matmul(&mut scores, n, false, R::of(p.scale), query, candidate);
-            normalisers(&scores, n, normaliser);
+            normalisers(&scores, n, p.accumulate == 1, normaliser);
         });
     }
 }
 
-/// Of each row of scores.
+/// Of each row of scores, and where told, of those before.
 #[multiversion(targets = "simd")]
-fn normalisers<R: Real>(scores: &[R], n: usize, normaliser: &mut [R]) {
+fn normalisers<R: Real>(scores: &[R], n: usize, accumulate: bool, normaliser: &mut [R]) {
     for (out, scores) in normaliser.chunks_exact_mut(2).zip(scores.chunks_exact(n)) {
-        (out[0], out[1]) = math::log_sum_exp_parts(scores);
+        let (peak, log) = math::log_sum_exp_parts(scores);
+        if accumulate {
+            let highest = peak.max(out[0]);
+            let sum = (log + peak - highest).exp() + (out[1] + out[0] - highest).exp();
+            (out[0], out[1]) = (highest, sum.ln());
+        } else {
+            (out[0], out[1]) = (peak, log);
+        }
     }
 }

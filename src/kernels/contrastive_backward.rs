@@ -7,8 +7,9 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::contrastive::{has_windows, windows};
 use super::contrastive_loss::NOTHING;
-use super::{Real, math, parallel, slice_rows};
+use super::{Call, Real, Region, UniformView, math, parallel, slice_rows};
 
 /// Runs that the queries of a loss are dealt to in the twin; each has a copy of the candidates' gradient.
 const PARTS: usize = 8;
@@ -16,8 +17,8 @@ const PARTS: usize = 8;
 const BLOCK: usize = 64;
 
 kernel! {
-    /// `main`: a workgroup makes 32 rows x 64 columns of the gradient, from 32 rows of the other side at a time. `serial`:
-    /// an invocation makes 16 rows.
+    /// `main`: a workgroup makes 32 rows x 64 columns of the gradient, from 32 rows of the other side at a time. `serial`
+    /// makes the gradient of one side in one loss from a window of the other, an invocation 8 rows.
     "contrastive_backward"
     params {
         /// Query rows (B * K).
@@ -25,23 +26,38 @@ kernel! {
         targets: u32,
         /// As many as rows, or 0 where there is no such loss.
         labels: u32,
-        /// Row of the first query in `vector`.
-        first_query: u32,
         dim: u32,
         /// 1 / sqrt(D)
         scale: f32,
+        /// What `serial` makes: of eq. 6 (0) or of eq. 3 (1),
+        loss: u32,
+        /// the gradients of queries (0), or of candidates (1), which then are in the bindings of queries and the other way
+        /// round,
+        of_candidates: u32,
+        /// of so many rows, from this one of its side on,
+        own: u32,
+        first_own: u32,
+        /// made from so many of the other side, from this one on,
+        others: u32,
+        first_other: u32,
+        /// and added to what is there (1).
+        accumulate: u32,
     }
     bindings {
-        /// Targets; from row `first_query` on queries, then labels: `[.., dim]`
-        vector: read f32,
+        /// Targets: `[targets, dim]`
+        candidate: read f32,
+        /// Queries, then labels: `[rows + labels, dim]`
+        query: read f32,
         /// What each row's shares are made with, of eq. 6, then of eq. 3: `[2, rows, 2]`
         shift: read f32,
         /// The row whose positive each candidate is, or NONE: `[targets + labels]`
         positive: read u32,
         /// Number of rows that eq. 4 keeps, then all rows, those first: `[1 + rows]`. The others have no part in eq. 3.
         order: read u32,
-        /// The gradient of `vector`
-        dvector: write f32,
+        /// The gradient of `candidate`
+        dcandidate: write f32,
+        /// The gradient of `query`
+        dquery: write f32,
     }
     // Half of the rows are kept, where the selection is the default's.
     work |_s| [
@@ -49,7 +65,59 @@ kernel! {
         2.0 * (rows + targets + labels) * dim + 6.0 * rows
     ]
     groups |p| [blocks(&p, 32), p.dim.div_ceil(64), 1];
-    serial |p| p.dim.is_multiple_of(4).then(|| [blocks(&p, 8 * 16), 1, 1])
+    serial |p| has_windows(p.rows, p.labels, p.dim).then(|| super::fold(p.own.div_ceil(8 * 8)));
+    uniform candidate |p| UniformView::holds(p.others * p.dim);
+    uniform query |p| UniformView::holds(p.own * p.dim);
+    parts |p, b| window_calls(&p, &b)
+}
+
+/// Calls of `serial`, for each loss, and each window of queries and of candidates: one for either side's gradient.
+fn window_calls(p: &Params, b: &Bindings) -> Vec<Call> {
+    let after = |region: Region, rows: u32| region.after(rows * p.dim);
+    let mut calls = Vec::new();
+    let label = (after(b.query, p.rows), after(b.dquery, p.rows));
+    for (loss, (candidate, dcandidate), n) in [(0, (b.candidate, b.dcandidate), p.targets), (1, label, p.labels)] {
+        if loss == 1 && n == 0 {
+            continue;
+        }
+        for q in windows(p.rows, p.dim) {
+            let (query, dquery) = (after(b.query, q.first), after(b.dquery, q.first));
+            let (query, dquery) = (query.first(q.rows * p.dim), dquery.first(q.rows * p.dim));
+            for c in windows(n, p.dim) {
+                let (candidate, dcandidate) = (after(candidate, c.first), after(dcandidate, c.first));
+                let of_queries = Params {
+                    loss,
+                    own: q.rows,
+                    first_own: q.first,
+                    others: c.rows,
+                    first_other: c.first,
+                    accumulate: (loss > 0 || c.first > 0).into(),
+                    ..*p
+                };
+                let of_candidates = Params {
+                    of_candidates: 1,
+                    own: c.rows,
+                    first_own: c.first,
+                    others: q.rows,
+                    first_other: q.first,
+                    accumulate: (q.first > 0).into(),
+                    ..of_queries
+                };
+                calls.push(call(of_queries, Bindings { candidate, query, dcandidate, dquery, ..*b }));
+                let bindings =
+                    Bindings { candidate: query, query: candidate, dcandidate: dquery, dquery: dcandidate, ..*b };
+                calls.push(call(of_candidates, bindings));
+            }
+        }
+    }
+    calls
+}
+
+impl Params {
+    /// Of a call for everything.
+    pub fn whole(rows: u32, [targets, labels]: [u32; 2], dim: u32, scale: f32) -> Params {
+        Params { rows, targets, labels, dim, scale, ..bytemuck::Zeroable::zeroed() }
+    }
 }
 
 /// Blocks of queries, of targets and of labels.
@@ -149,10 +217,18 @@ impl<'a, R: Real> Loss<'a, R> {
     }
 }
 
-pub fn twin<R: Real>(p: &Params, vector: &[R], shift: &[R], positive: &[u32], order: &[u32], dvector: &mut [R]) {
-    let Params { rows, targets, labels, first_query, dim, .. } = *p;
-    let [rows, targets, labels, first, dim] = [rows, targets, labels, first_query, dim].map(|n| n as usize);
-    let (target, query) = vector.split_at(first * dim);
+#[allow(clippy::too_many_arguments)] // the shader's bindings, one for one
+pub fn twin<R: Real>(
+    p: &Params,
+    target: &[R],
+    query: &[R],
+    shift: &[R],
+    positive: &[u32],
+    order: &[u32],
+    dtarget: &mut [R],
+    dquery: &mut [R],
+) {
+    let [rows, targets, labels, dim] = [p.rows, p.targets, p.labels, p.dim].map(|n| n as usize);
     let (query, label) = query.split_at(rows * dim);
     let (item_shift, label_shift) = shift.split_at(2 * rows);
     let (item_positive, label_positive) = positive[..targets + labels].split_at(targets);
@@ -170,7 +246,6 @@ pub fn twin<R: Real>(p: &Params, vector: &[R], shift: &[R], positive: &[u32], or
         .collect();
     let item_parts = parts.split_off(PARTS);
     let parts = [item_parts, parts];
-    let (dtarget, dquery) = dvector.split_at_mut(first * dim);
     let (dquery, dlabel) = dquery.split_at_mut(rows * dim);
     losses[0].candidates(dim, &parts[0], &mut dtarget[..targets * dim]);
     losses[1].candidates(dim, &parts[1], &mut dlabel[..labels * dim]);

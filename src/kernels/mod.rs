@@ -28,8 +28,8 @@ mod small_product;
 pub mod storage;
 
 pub use call::{
-    Access, Activation, Arguments, Binding, BufferId, Call, Element, Entry, Groups, Kernel, Ragged, Region, Scalar,
-    SerialGroups, UniformView, Work,
+    Access, Activation, Arguments, Binding, BufferId, Call, Element, Entry, Groups, Kernel, Ragged, Region, Run,
+    Scalar, SerialGroups, UniformView, Work,
 };
 pub use math::{Real, square_product};
 pub use registry::{KERNELS, find};

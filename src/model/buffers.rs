@@ -75,11 +75,9 @@ macro_rules! buffers {
         /// Every buffer as a region of its whole. Lengths are for the largest batch.
         pub struct Buffers {
             $($(#[$meta])* pub $name: Region,)*
-            /// Parts of `compared`, and of its gradient.
+            /// Parts of `compared`.
             pub target: Region,
             pub phi: Region,
-            pub dtarget: Region,
-            pub dphi: Region,
             /// Of `working`, the rows of the item table.
             pub working_table: Region,
             /// The item table, in order.
@@ -115,19 +113,17 @@ macro_rules! buffers {
                         out: make(allocate_activations, "out", tokens * dim)?,
                     })
                 }).collect::<Result<_>>()?;
-                let (targets, first) = (sizes.candidates * sizes.dim, sizes.first_query() * sizes.dim);
-                let whole = ["compared", "dcompared"].map(|name| names[name]);
-                let [target, dtarget] = whole.map(|region| head(region, targets));
-                let [phi, dphi] = whole.map(|region| Region {
-                    offset: first,
+                let compared = names["compared"];
+                let target = head(compared, sizes.candidates * sizes.dim);
+                let phi = Region {
+                    offset: sizes.first_query() * sizes.dim,
                     len: sizes.sequences * sizes.intentions * sizes.dim,
-                    ..region
-                });
+                    ..compared
+                };
                 let working_table = head(names["working"], sizes.plane());
                 let chunks = chunks(engine, shape, hyper.item_storage)?;
-                names.extend([("target", target), ("phi", phi), ("dtarget", dtarget), ("dphi", dphi)]
-                    .map(|(name, region)| (name.to_owned(), region)));
-                Ok(Buffers { $($name,)* target, phi, dtarget, dphi, working_table, chunks, blocks, names })
+                names.extend([("target", target), ("phi", phi)].map(|(name, region)| (name.to_owned(), region)));
+                Ok(Buffers { $($name,)* target, phi, working_table, chunks, blocks, names })
             }
         }
     };
@@ -254,8 +250,8 @@ buffers! {
     tau: |_: &Sizes| 1,
     sums: |_: &Sizes| RING * SLOT,
     // Gradients of activations.
-    /// of the targets' rows and of phi, as they lie in `compared`
-    dcompared: |s: &Sizes| (s.first_query() + s.sequences * s.intentions) * s.dim,
+    dtarget: |s: &Sizes| s.candidates * s.dim,
+    dphi: |s: &Sizes| s.sequences * s.intentions * s.dim,
     dtotal: |s: &Sizes| s.sequences * s.intentions * s.dim,
     dz: |s: &Sizes| s.tokens * s.dim,
     dcluster: |s: &Sizes| s.tokens * s.intentions,

@@ -56,8 +56,9 @@ impl Losses {
         let (first_query, dim, scale) = (self.first_query() as u32, self.dim as u32, scale(self.dim));
         let (examples, intentions) = (self.examples as u32, self.intentions as u32);
         let mut normaliser = poison(4 * self.rows());
-        let params = contrastive::Params { rows, targets, labels, first_query, dim, scale };
-        contrastive::twin(&params, vector, &mut normaliser);
+        let params = contrastive::Params { rows, targets, labels, dim, scale, first: 0, accumulate: 0 };
+        let (target, query) = vector.split_at(self.first_query() * self.dim);
+        contrastive::twin(&params, target, query, &mut normaliser);
         let (mut item_loss, mut label_loss) = (poison(self.examples), poison(self.labels()));
         let (mut shift, mut positive) = (poison(4 * self.rows()), vec![7; self.targets() + self.labels()]);
         contrastive_loss::twin(
@@ -92,17 +93,13 @@ impl Losses {
     }
 
     fn backward(&self, vector: &[f64], forward: &Forward) -> Vec<f64> {
-        let params = contrastive_backward::Params {
-            rows: self.rows() as u32,
-            targets: self.targets() as u32,
-            labels: self.labels() as u32,
-            first_query: self.first_query() as u32,
-            dim: self.dim as u32,
-            scale: scale(self.dim),
-        };
+        let [rows, targets, labels, dim] = [self.rows(), self.targets(), self.labels(), self.dim].map(|n| n as u32);
+        let params = contrastive_backward::Params::whole(rows, [targets, labels], dim, scale(self.dim));
         let mut gradient = poison(vector.len());
         let Forward { shift, positive, order, .. } = forward;
-        contrastive_backward::twin(&params, vector, shift, positive, order, &mut gradient);
+        let (target, query) = vector.split_at(self.first_query() * self.dim);
+        let (dtarget, dquery) = gradient.split_at_mut(self.first_query() * self.dim);
+        contrastive_backward::twin(&params, target, query, shift, positive, order, dtarget, dquery);
         let between = &mut gradient[self.targets() * self.dim..self.first_query() * self.dim];
         assert!(between.iter().all(|g| g.is_nan()));
         between.fill(0.0);

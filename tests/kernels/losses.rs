@@ -6,8 +6,8 @@ use crate::case::{Case, EXACT, Output, Tolerance, sum_of};
 use crate::common::{Random, offsets, scale};
 
 /// (examples, K, targets of each, labels as well, D): tiles of 32 x 32, slabs of 16 dimensions, 64 columns of a gradient,
-/// and 16 rows x 32 others of an invocation that works alone.
-const CONTRASTS: [(usize, usize, usize, bool, usize); 12] = [
+/// 8 rows x 32 others of an invocation that works alone, and windows of 16,384 / D rows.
+const CONTRASTS: [(usize, usize, usize, bool, usize); 15] = [
     (1, 1, 1, true, 1),
     (1, 1, 1, false, 4),
     (1, 33, 2, true, 3),
@@ -20,6 +20,9 @@ const CONTRASTS: [(usize, usize, usize, bool, usize); 12] = [
     (150, 1, 2, true, 65),
     (7, 5, 5, true, 256),
     (65, 2, 2, true, 20),
+    (16, 16, 1, true, 64),
+    (67, 4, 4, true, 64),
+    (130, 1, 1, true, 256),
 ];
 
 /// What the contrastive kernels are given, in numbers that f32 holds.
@@ -28,7 +31,9 @@ struct Contrast {
     /// Own targets of each example.
     offsets: Vec<u32>,
     intentions: usize,
-    vector: Vec<f64>,
+    target: Vec<f64>,
+    /// Queries, then labels.
+    query: Vec<f64>,
     normaliser: Vec<f64>,
 }
 
@@ -47,23 +52,21 @@ impl Contrast {
         }
         let offsets = offsets(&own);
         let (rows, targets) = (examples * intentions, offsets[examples] as usize);
-        let first_query = targets + random.one_of(&[0, 3]);
         let params = contrastive::Params {
             rows: rows as u32,
             targets: targets as u32,
             labels: if labels { rows as u32 } else { 0 },
-            first_query: first_query as u32,
             dim: dim as u32,
             scale: scale(dim),
+            first: 0,
+            accumulate: 0,
         };
-        let length = first_query + rows + params.labels as usize;
-        let sizes = (0..length).map(|row| if (first_query..first_query + rows).contains(&row) { size } else { 1.0 });
-        let sizes: Vec<f64> = sizes.flat_map(|size| std::iter::repeat_n(size, dim)).collect();
-        let numbers = random.reals(length * dim).into_iter().zip(&sizes);
-        let vector: Vec<f64> = numbers.map(|(x, size)| f64::from((x * size) as f32)).collect();
+        let target = random.reals(targets * dim);
+        let mut query = random.reals((rows + params.labels as usize) * dim);
+        query[..rows * dim].iter_mut().for_each(|x| *x = f64::from((*x * size) as f32));
         let mut normaliser = vec![0.0; 4 * rows];
-        contrastive::twin(&params, &vector, &mut normaliser);
-        Contrast { params, offsets, intentions, vector, normaliser }
+        contrastive::twin(&params, &target, &query, &mut normaliser);
+        Contrast { params, offsets, intentions, target, query, normaliser }
     }
 
     fn losses(&self) -> usize {
@@ -85,11 +88,20 @@ fn contrastive() {
             let data = Contrast::new(&mut random, sizes, size);
             let tolerance = Tolerance { absolute: 1e-6 + score_error(sizes.4, size), relative: 2e-6 };
             let rows = data.params.rows as usize;
-            let axes = [("loss", data.losses()), ("row", rows), ("largest or logarithm", 2)];
-            Case::new(&contrastive::KERNEL, data.params)
-                .reals(&data.vector)
-                .writes(Output::new(&axes, tolerance))
+            for accumulate in [0, 1] {
+                // Behind rows of another call, and joining what it left.
+                let skipped = 3 * accumulate as usize;
+                let all = skipped + data.losses() * rows;
+                let output = Output::new(&[("row", all), ("largest or logarithm", 2)], tolerance);
+                Case::new(
+                    &contrastive::KERNEL,
+                    contrastive::Params { first: 3 * accumulate, accumulate, ..data.params },
+                )
+                .reals(&data.target)
+                .reals(&data.query)
+                .writes(output.onto(random.reals(2 * all)).rows(skipped..all, 2))
                 .check(&mut random);
+            }
         }
     }
 }
@@ -103,8 +115,7 @@ fn contrastive_backward() {
         for size in [1.0, 200.0] {
             let data = Contrast::new(&mut random, sizes, size);
             let (params, dim) = (data.params, sizes.4);
-            let [rows, targets, labels, first] =
-                [params.rows, params.targets, params.labels, params.first_query].map(|n| n as usize);
+            let [rows, targets, labels] = [params.rows, params.targets, params.labels].map(|n| n as usize);
             let mut shift = data.normaliser.clone();
             // Rows that are in the loss three times or never, rows that several targets are positives of, or none.
             let nothing = f64::from(contrastive_loss::NOTHING);
@@ -131,15 +142,17 @@ fn contrastive_backward() {
             let candidates = Tolerance { absolute: (4e-6 + error * heaped) * size as f32, relative: 4e-6 };
             let absolute = 4e-6 + 2.0 * error + 1e-8 * (targets + labels) as f32;
             let queries = Tolerance { absolute, relative: 4e-6 };
-            let output = Output::new(&[("row", first + rows + labels), ("d", dim)], candidates);
-            // Between targets and queries nothing is written.
-            let written = (0..targets).chain(first..first + rows + labels);
+            let output = Output::new(&[("query or label", rows + labels), ("d", dim)], candidates);
+            let contrastive::Params { dim: d, scale, .. } = params;
+            let params = contrastive_backward::Params::whole(params.rows, [params.targets, params.labels], d, scale);
             Case::new(&contrastive_backward::KERNEL, params)
-                .reals(&data.vector)
+                .reals(&data.target)
+                .reals(&data.query)
                 .reals(&shift)
                 .whole(&positive)
                 .whole(&order)
-                .writes(output.but_rows(first..first + rows, dim, queries).rows(written, dim))
+                .writes(Output::new(&[("target", targets), ("d", dim)], candidates))
+                .writes(output.but_rows(0..rows, dim, queries))
                 .check(&mut random);
         }
     }
@@ -159,10 +172,11 @@ fn contrastive_loss() {
         // Many equal scores, and more than 64 workgroups of 64 examples and rows.
         (1500, 2, 1, true, 1),
     ] {
-        let mut data = Contrast::new(&mut random, sizes, 1.0);
+        let data = Contrast::new(&mut random, sizes, 1.0);
         // Scores are exact, so that equal ones are equal and the first of them is the best.
-        data.vector = random.eighths(data.vector.len());
-        let contrastive::Params { rows, targets, labels, first_query, dim, scale } = data.params;
+        let contrastive::Params { rows, targets, labels, dim, scale, .. } = data.params;
+        let first_query = targets + random.one_of(&[0, 3]);
+        let vector = random.eighths((first_query + rows + labels) as usize * dim as usize);
         // Largest scores up to 100, and logarithms of up to a few hundred candidates.
         let normaliser: Vec<f64> =
             (0..2 * rows).flat_map(|_| [100.0 * random.reals(1)[0], 6.0 * random.shares(1)[0]]).collect();
@@ -178,7 +192,7 @@ fn contrastive_loss() {
         // Losses are up to 100.
         let tolerance = Tolerance { absolute: 1e-5, relative: 2e-6 };
         Case::new(&contrastive_loss::KERNEL, params)
-            .reals(&data.vector)
+            .reals(&vector)
             .whole(&data.offsets)
             .reals(&normaliser)
             .writes(Output::new(&[("example", examples)], tolerance))

@@ -23,15 +23,17 @@ impl Program<'_> {
     /// To the gradients of phi and of the targets.
     fn losses_backward(&mut self) {
         let (b, dim, scale, rows) = (self.buffers, self.dim(), self.loss_scale(), self.input_rows());
-        let (targets, labels, first_query) = (self.counts.candidates as u32, self.label_rows(), self.first_query());
+        let (targets, labels) = (self.counts.candidates as u32, self.label_rows());
         self.push(contrastive_backward::call(
-            contrastive_backward::Params { rows, targets, labels, first_query, dim, scale },
+            contrastive_backward::Params::whole(rows, [targets, labels], dim, scale),
             contrastive_backward::Bindings {
-                vector: b.compared,
+                candidate: b.target,
+                query: b.phi,
                 shift: b.shift,
                 positive: b.positive,
                 order: b.order,
-                dvector: b.dcompared,
+                dcandidate: b.dtarget,
+                dquery: b.dphi,
             },
         ));
     }

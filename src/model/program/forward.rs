@@ -146,8 +146,8 @@ impl Program<'_> {
             gather::Bindings { items: b.target_rows, table: b.working_table, out: b.target },
         ));
         self.push(contrastive::call(
-            contrastive::Params { rows, targets, labels, first_query, dim, scale },
-            contrastive::Bindings { vector: b.compared, normaliser: b.normaliser },
+            contrastive::Params { rows, targets, labels, dim, scale, first: 0, accumulate: 0 },
+            contrastive::Bindings { candidate: b.target, query: b.phi, normaliser: b.normaliser },
         ));
         self.push(contrastive_loss::call(
             contrastive_loss::Params { examples, intentions, labels, first_query, dim, scale },
