@@ -3,8 +3,9 @@
 // With `accumulate`, candidates join those that a row's normaliser has already.
 //
 // main: a workgroup holds 32 query rows and walks the candidates of one loss 32 at a time. Scores are made from slabs of
-// 16 dimensions in group memory: invocation (i, j) of 8 x 8 has rows 4 i .. + 3 and candidates 4 j .. + 3 of a tile, keeps
-// the running maximum and sum of its own scores, and at the end the eight invocations of a row combine theirs.
+// 16 dimensions in group memory, where those of queries stay if there are no more than four: invocation (i, j) of 8 x 8 has
+// rows 4 i .. + 3 and candidates 4 j .. + 3 of a tile, keeps the running maximum and sum of its own scores, and at the end
+// the eight invocations of a row combine theirs.
 // serial: an invocation has 8 query rows and walks the targets 32 at a time; there are no labels.
 // Parameters: kernels::contrastive::Params.
 
@@ -32,9 +33,10 @@ override query_from_uniform: bool = false; // whether all queries are
 
 const TILE = 32u;
 const SLAB = 16u;
+const HELD = 64u; // dimensions of the own rows that stay in group memory
 const LOWEST = -3.4028234e38;
 
-var<workgroup> left: array<vec4<f32>, 128>; // queries: [slab dimension, row / 4]
+var<workgroup> left: array<vec4<f32>, 512>; // queries: [dimension % HELD, row / 4]
 var<workgroup> right: array<vec4<f32>, 128>; // candidates: [slab dimension, candidate / 4]
 var<workgroup> peaks: array<f32, 256>; // [row, j]
 var<workgroup> totals: array<f32, 256>; // [row, j]
@@ -97,7 +99,9 @@ fn main(
             for (var part = 0u; part < 2u; part++) {
                 let d = invocation % SLAB;
                 let four = invocation / SLAB + 4u * part;
-                left[d * 8u + four] = query_column(first + 4u * four, params.rows, slab + d);
+                if start == 0u || params.dim > HELD {
+                    left[(slab % HELD + d) * 8u + four] = query_column(first + 4u * four, params.rows, slab + d);
+                }
                 let n = start + 4u * four;
                 if loss == 0u {
                     right[d * 8u + four] = candidate_column(n, slab + d);
@@ -107,7 +111,7 @@ fn main(
             }
             workgroupBarrier();
             for (var d = 0u; d < SLAB; d++) {
-                let q = left[d * 8u + i];
+                let q = left[(slab % HELD + d) * 8u + i];
                 let n = right[d * 8u + j];
                 for (var c = 0u; c < 4u; c++) {
                     scores[c] += q * n[c];

@@ -6,8 +6,9 @@
 // queries from targets and labels, targets from all queries, labels from the queries that are kept. Queries are taken in
 // `order`, kept ones first, so that the others are passed over by the block.
 // main: group (b, c) makes columns 64 c .. + 63 of block b of 32 rows, from 32 others at a time. Scores are made from slabs
-// of 16 dimensions in group memory, invocation (i, j) of 8 x 8 has own rows 4 i .. + 3 and others 4 j .. + 3; the shares go
-// to group memory, and invocation n adds own rows 8 (n / 16) .. + 7, columns 4 (n % 16) .. + 3.
+// of 16 dimensions in group memory, where those of own rows stay if there are no more than four: invocation (i, j) of 8 x 8
+// has own rows 4 i .. + 3 and others 4 j .. + 3. The shares go to group memory, and invocation n adds own rows
+// 8 (n / 16) .. + 7, columns 4 (n % 16) .. + 3.
 // serial: an invocation makes 8 rows of `dquery` from 32 rows of `candidate` at a time, in one loss. With `of_candidates`, the
 // two change places: `query` holds candidates, which are made from queries.
 // Parameters: kernels::contrastive_backward::Params.
@@ -127,10 +128,11 @@ fn others(block: Block, loss: u32) -> u32 {
 
 const TILE = 32u;
 const SLAB = 16u;
+const HELD = 64u; // dimensions of the own rows that stay in group memory
 
 var<workgroup> own_rows: array<Row, 32>;
 var<workgroup> other_rows: array<Row, 32>;
-var<workgroup> left: array<vec4<f32>, 128>; // own: [slab dimension, row / 4]
+var<workgroup> left: array<vec4<f32>, 512>; // own: [dimension % HELD, row / 4]
 var<workgroup> right: array<vec4<f32>, 128>; // others: [slab dimension, row / 4]
 var<workgroup> shares: array<vec4<f32>, 256>; // [other, own / 4]
 
@@ -145,6 +147,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var r = 0u; r < 8u; r++) {
         sums[r] = vec4<f32>(0.0);
     }
+    var held = false; // whether own rows are in group memory, all of them
     for (var loss = select(0u, 1u, block.role == LABELS); loss < select(2u, 1u, block.role == TARGETS); loss++) {
         let end = others(block, loss);
         let from_targets = block.role == QUERIES && loss == 0u;
@@ -168,24 +171,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     var other = vec4<f32>(0.0);
                     if slab + d < params.dim {
                         for (var row = 0u; row < 4u; row++) {
-                            let own_at = own_rows[4u * four + row].at * params.dim;
                             let other_at = other_rows[4u * four + row].at * params.dim;
-                            own[row] = element(block.role == TARGETS, own_at + slab + d);
                             other[row] = element(from_targets, other_at + slab + d);
+                            if !held {
+                                let own_at = own_rows[4u * four + row].at * params.dim;
+                                own[row] = element(block.role == TARGETS, own_at + slab + d);
+                            }
                         }
                     }
-                    left[d * 8u + four] = own;
+                    if !held {
+                        left[(slab % HELD + d) * 8u + four] = own;
+                    }
                     right[d * 8u + four] = other;
                 }
                 workgroupBarrier();
                 for (var d = 0u; d < SLAB; d++) {
-                    let own = left[d * 8u + i];
+                    let own = left[(slab % HELD + d) * 8u + i];
                     let other = right[d * 8u + j];
                     for (var c = 0u; c < 4u; c++) {
                         scores[c] += own * other[c];
                     }
                 }
             }
+            held = params.dim <= HELD;
             for (var c = 0u; c < 4u; c++) {
                 let other = other_rows[4u * j + c];
                 var share = vec4<f32>(0.0);
