@@ -5,7 +5,7 @@
 // A block of rows of the gradient is of queries, of targets or of labels, and is made from the rows on the other side:
 // queries from targets and labels, targets from all queries, labels from the queries that are kept. Queries are taken in
 // `order`, kept ones first, so that the others are passed over by the block.
-// main: group (b, c) makes columns 64 c .. + 63 of block b of 32 rows, from 32 others at a time. Scores are made from slabs
+// main: group (x, y, c) makes columns 64 c .. + 63 of a block of 32 rows, from 32 others at a time. Scores are made from slabs
 // of 16 dimensions in group memory, where those of own rows stay if there are no more than four: invocation (i, j) of 8 x 8
 // has own rows 4 i .. + 3 and others 4 j .. + 3. The shares go to group memory, and invocation n adds own rows
 // 8 (n / 16) .. + 7, columns 4 (n % 16) .. + 3.
@@ -137,12 +137,19 @@ var<workgroup> right: array<vec4<f32>, 128>; // others: [slab dimension, row / 4
 var<workgroup> shares: array<vec4<f32>, 256>; // [other, own / 4]
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
-    let block = block_of(group.x, TILE);
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let block = block_of(group.x + group.y * groups.x, TILE);
+    if block.first >= block.end {
+        return;
+    }
     let i = invocation / 8u;
     let j = invocation % 8u;
     let out_four = 2u * (invocation / 16u); // own rows / 4
-    let out_column = group.y * 64u + 4u * (invocation % 16u);
+    let out_column = group.z * 64u + 4u * (invocation % 16u);
     var sums: array<vec4<f32>, 8>; // [own], columns in the vector
     for (var r = 0u; r < 8u; r++) {
         sums[r] = vec4<f32>(0.0);

@@ -64,7 +64,10 @@ kernel! {
         rows * (targets + 0.5 * labels) * (6.0 * dim + 4.0),
         2.0 * (rows + targets + labels) * dim + 6.0 * rows
     ]
-    groups |p| [blocks(&p, 32), p.dim.div_ceil(64), 1];
+    groups |p| {
+        let [x, y, _] = super::fold(blocks(&p, 32));
+        [x, y, p.dim.div_ceil(64)]
+    };
     serial |p| has_windows(p.rows, p.labels, p.dim).then(|| super::fold(p.own.div_ceil(8 * 8)));
     uniform candidate |p| UniformView::holds(p.others * p.dim);
     uniform query |p| UniformView::holds(p.own * p.dim);

@@ -193,6 +193,7 @@ folded!(
     attention_backward,
     candidate_scores,
     contrastive,
+    contrastive_backward,
     contrastive_loss,
     embed,
     embed_backward,
