@@ -9,8 +9,8 @@
 // of 16 dimensions in group memory, where those of own rows stay if there are no more than four: invocation (i, j) of 8 x 8
 // has own rows 4 i .. + 3 and others 4 j .. + 3. The shares go to group memory, and invocation n adds own rows
 // 8 (n / 16) .. + 7, columns 4 (n % 16) .. + 3.
-// serial: an invocation makes 8 rows of `dquery` from 32 rows of `candidate` at a time, in one loss. With `of_candidates`, the
-// two change places: `query` holds candidates, which are made from queries.
+// serial: an invocation makes 8 rows of `dquery` from twice 32 rows of `candidate` at a time, in one loss. With
+// `of_candidates`, the two change places: `query` holds candidates, which are made from queries.
 // Parameters: kernels::contrastive_backward::Params.
 
 struct Params {
@@ -320,7 +320,50 @@ fn other_vector(at: u32) -> vec4<f32> {
 const OWN = 8u; // rows of an invocation
 const OTHERS = 32u; // of a block of scores
 
-// The sums of a block of others are added to memory a vector at a time.
+// The others of a block: candidates, or queries.
+fn others_from(start: u32, queries: Queries) -> array<Row, 32> {
+    var rows: array<Row, 32>;
+    for (var c = 0u; c < OTHERS; c++) {
+        if params.of_candidates == 1u {
+            rows[c] = serial_query(queries, start + c);
+        } else {
+            rows[c] = serial_candidate(params.first_other, params.others, start + c);
+        }
+    }
+    return rows;
+}
+
+// Of each other in each own row, times the scale.
+fn shares_of(own: array<Row, 8>, other: array<Row, 32>) -> array<array<f32, 32>, 8> {
+    var result: array<array<f32, 32>, 8>;
+    for (var r = 0u; r < OWN; r++) {
+        for (var c = 0u; c < OTHERS; c++) {
+            result[r][c] = 0.0;
+        }
+    }
+    let width = params.dim / 4u;
+    for (var d = 0u; d < width; d++) {
+        var mine: array<vec4<f32>, 8>;
+        for (var r = 0u; r < OWN; r++) {
+            mine[r] = own_vector(own[r].at * width + d);
+        }
+        for (var c = 0u; c < OTHERS; c++) {
+            let value = other_vector(other[c].at * width + d);
+            for (var r = 0u; r < OWN; r++) {
+                result[r][c] += dot(mine[r], value);
+            }
+        }
+    }
+    for (var r = 0u; r < OWN; r++) {
+        for (var c = 0u; c < OTHERS; c++) {
+            let exponent = result[r][c] * params.scale - (own[r].m + other[c].m) - (own[r].l + other[c].l);
+            result[r][c] = params.scale * (exp(exponent) - select(0.0, 1.0, own[r].key == other[c].key));
+        }
+    }
+    return result;
+}
+
+// Sums over two blocks of others are added to memory a vector at a time: most of the time is spent there.
 @compute @workgroup_size(8)
 fn serial(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -351,48 +394,26 @@ fn serial(
         }
     }
     var begun = params.accumulate == 1u; // whether the gradient has its first terms
-    for (var start = 0u; start < other_count; start += OTHERS) {
-        var other: array<Row, 32>;
-        for (var c = 0u; c < OTHERS; c++) {
-            if of_candidates {
-                other[c] = serial_query(queries, start + c);
-            } else {
-                other[c] = serial_candidate(params.first_other, params.others, start + c);
-            }
-        }
-        var shares: array<array<f32, 32>, 8>; // [own][other]
-        for (var r = 0u; r < OWN; r++) {
-            for (var c = 0u; c < OTHERS; c++) {
-                shares[r][c] = 0.0;
-            }
-        }
-        for (var d = 0u; d < width; d++) {
-            var mine: array<vec4<f32>, 8>;
-            for (var r = 0u; r < OWN; r++) {
-                mine[r] = own_vector(own[r].at * width + d);
-            }
-            for (var c = 0u; c < OTHERS; c++) {
-                let value = other_vector(other[c].at * width + d);
-                for (var r = 0u; r < OWN; r++) {
-                    shares[r][c] += dot(mine[r], value);
-                }
-            }
-        }
-        for (var r = 0u; r < OWN; r++) {
-            for (var c = 0u; c < OTHERS; c++) {
-                let exponent = shares[r][c] * params.scale - (own[r].m + other[c].m) - (own[r].l + other[c].l);
-                shares[r][c] = params.scale * (exp(exponent) - select(0.0, 1.0, own[r].key == other[c].key));
-            }
-        }
+    for (var start = 0u; start < other_count; start += 2u * OTHERS) {
+        let near = others_from(start, queries);
+        let far = others_from(start + OTHERS, queries);
+        let near_shares = shares_of(own, near);
+        let far_shares = shares_of(own, far);
         for (var d = 0u; d < width; d++) {
             var sums: array<vec4<f32>, 8>; // [own]
             for (var r = 0u; r < OWN; r++) {
                 sums[r] = vec4<f32>(0.0);
             }
             for (var c = 0u; c < OTHERS; c++) {
-                let value = other_vector(other[c].at * width + d);
+                let value = other_vector(near[c].at * width + d);
                 for (var r = 0u; r < OWN; r++) {
-                    sums[r] += shares[r][c] * value;
+                    sums[r] += near_shares[r][c] * value;
+                }
+            }
+            for (var c = 0u; c < OTHERS; c++) {
+                let value = other_vector(far[c].at * width + d);
+                for (var r = 0u; r < OWN; r++) {
+                    sums[r] += far_shares[r][c] * value;
                 }
             }
             for (var r = 0u; r < OWN; r++) {
