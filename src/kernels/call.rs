@@ -38,8 +38,8 @@ impl Region {
     }
 
     /// The region's first `elements`.
-    pub fn first(self, elements: u32) -> Region {
-        Region { len: elements as usize, ..self }
+    pub fn first(self, elements: usize) -> Region {
+        Region { len: elements, ..self }
     }
 
     /// Whether two regions share an element.

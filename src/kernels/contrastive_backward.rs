@@ -84,8 +84,8 @@ fn window_calls(p: &Params, b: &Bindings) -> Vec<Call> {
             continue;
         }
         for q in windows(p.rows, p.dim) {
-            let (query, dquery) = (after(b.query, q.first), after(b.dquery, q.first));
-            let (query, dquery) = (query.first(q.rows * p.dim), dquery.first(q.rows * p.dim));
+            let len = (q.rows * p.dim) as usize;
+            let (query, dquery) = (after(b.query, q.first).first(len), after(b.dquery, q.first).first(len));
             for c in windows(n, p.dim) {
                 let (candidate, dcandidate) = (after(candidate, c.first), after(dcandidate, c.first));
                 let of_queries = Params {

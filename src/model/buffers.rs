@@ -114,13 +114,13 @@ macro_rules! buffers {
                     })
                 }).collect::<Result<_>>()?;
                 let compared = names["compared"];
-                let target = head(compared, sizes.candidates * sizes.dim);
+                let target = compared.first(sizes.candidates * sizes.dim);
                 let phi = Region {
                     offset: sizes.first_query() * sizes.dim,
                     len: sizes.sequences * sizes.intentions * sizes.dim,
                     ..compared
                 };
-                let working_table = head(names["working"], sizes.plane());
+                let working_table = names["working"].first(sizes.plane());
                 let chunks = chunks(engine, shape, hyper.item_storage)?;
                 names.extend([("target", target), ("phi", phi)].map(|(name, region)| (name.to_owned(), region)));
                 Ok(Buffers { $($name,)* target, phi, working_table, chunks, blocks, names })
@@ -338,11 +338,6 @@ fn chunks(engine: &mut dyn Engine, shape: Shape, storage: ItemStorage) -> Result
             })
         })
         .collect()
-}
-
-/// The first `len` elements of a region.
-pub fn head(region: Region, len: usize) -> Region {
-    Region { len, ..region }
 }
 
 type Allocate = fn(&mut dyn Engine, &str, usize) -> Result<Region>;

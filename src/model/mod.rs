@@ -20,7 +20,7 @@ pub use prior::Prior;
 pub use represent::{Represented, TakeScores};
 pub use shape::{AdamState, Hyper, Shape, StepLosses, Tensor, Tensors, Variant};
 
-use buffers::{Buffers, Capacity, Chunk, ChunkRows, RATES, RING, SLICES, head};
+use buffers::{Buffers, Capacity, Chunk, ChunkRows, RATES, RING, SLICES};
 use parameters::Layout;
 use program::{Counts, Program};
 
@@ -180,7 +180,7 @@ impl Model {
         let parameters = self.read_tensors(Part::Parameters)?;
         let mut updated = Vec::with_capacity(self.shape.items);
         for chunk in &self.buffers.chunks {
-            updated.extend(self.engine.read(head(chunk.updated, chunk.items as usize))?);
+            updated.extend(self.engine.read(chunk.updated.first(chunk.items as usize))?);
         }
         let adam = AdamState {
             step: self.step,
@@ -243,7 +243,7 @@ impl Model {
         self.engine.run("sum gradients", &[sum_slices::call(params, bindings)])?;
         let mut tensors = self.layout.split(bytemuck::cast_slice(&self.engine.read(sum)?));
         let dim = self.shape.dim;
-        let compact = self.engine.read(head(self.buffers.item_gradient, batch.rows.len() * dim))?;
+        let compact = self.engine.read(self.buffers.item_gradient.first(batch.rows.len() * dim))?;
         let mut data = vec![0.0; self.shape.items * dim];
         for (row, gradient) in batch.rows.iter().zip(compact.chunks_exact(dim)) {
             data[*row as usize * dim..][..dim].copy_from_slice(bytemuck::cast_slice(gradient));
@@ -425,7 +425,7 @@ impl Model {
         let storage = self.hyper.item_storage;
         let mut data: Vec<f32> = Vec::with_capacity(items * dim);
         for chunk in &self.buffers.chunks {
-            let rows = self.engine.read(head(part.of_chunk(chunk), chunk.items as usize * storage.words(dim)))?;
+            let rows = self.engine.read(part.of_chunk(chunk).first(chunk.items as usize * storage.words(dim)))?;
             data.extend(storage.unpack(&rows, dim));
         }
         tensors.insert(ITEM_TABLE.to_owned(), Tensor { shape: vec![items, dim], data });

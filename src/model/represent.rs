@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::buffers::{Chunk, allocate, head};
+use super::buffers::{Chunk, allocate};
 use super::program::{Counts, Program};
 use super::{Model, Prior};
 use crate::data::batch::{Packed, Segments};
@@ -83,7 +83,7 @@ impl Model {
         let bias = prior.bias(&self.occurrences, unit);
         for chunk in self.buffers.chunks.clone() {
             let own = &bias[chunk.first as usize..][..chunk.items as usize];
-            self.engine.write(head(chunk.bias, own.len()), bytemuck::cast_slice(own))?;
+            self.engine.write(chunk.bias.first(own.len()), bytemuck::cast_slice(own))?;
         }
         self.prior = prior;
         self.bias = if prior.is_nothing() { Vec::new() } else { bias };
@@ -118,7 +118,7 @@ impl Model {
             let at @ [_, scores_at, intentions_at] = [b.candidate_items, b.candidate_score, b.candidate_intention];
             self.score(n, &items, at)?;
             let (got, best) =
-                (self.engine.read(head(scores_at, n * width))?, self.engine.read(head(intentions_at, n * width))?);
+                (self.engine.read(scores_at.first(n * width))?, self.engine.read(intentions_at.first(n * width))?);
             for (s, range) in block().enumerate() {
                 scores[range.clone()].copy_from_slice(bytemuck::cast_slice(&got[s * width..][..width]));
                 intentions[range].copy_from_slice(&best[s * width..][..width]);
@@ -138,7 +138,7 @@ impl Model {
         let (n, tokens) = (sequences.sequences(), sequences.tokens());
         let (k, dim) = (self.shape.intentions, self.shape.dim);
         let b = &self.buffers;
-        let [phi, cluster, weight] = [head(b.phi, n * k * dim), head(b.cluster, tokens * k), head(b.weight, tokens)]
+        let [phi, cluster, weight] = [b.phi.first(n * k * dim), b.cluster.first(tokens * k), b.weight.first(tokens)]
             .map(|at| self.engine.read(at));
         let floats = |words: Vec<u32>| words.into_iter().map(f32::from_bits).collect();
         Ok(Represented { phi: floats(phi?), cluster: floats(cluster?), weight: floats(weight?) })
@@ -169,11 +169,11 @@ impl Model {
                 let width = columns.min(stretch.items as usize - first);
                 let block = first as u32..(first + width) as u32;
                 let items: Vec<u32> = (0..rows).flat_map(|_| block.clone()).collect();
-                self.engine.write(head(items_at, items.len()), &items)?;
+                self.engine.write(items_at.first(items.len()), &items)?;
                 let call = self.scoring([rows, width, intentions], stretch.table, [items_at, scores_at, intention_at]);
                 self.engine.run("score", &[call])?;
-                let mut scores = self.engine.read(head(scores_at, rows * width))?;
-                let best = self.engine.read(head(intention_at, rows * width))?;
+                let mut scores = self.engine.read(scores_at.first(rows * width))?;
+                let best = self.engine.read(intention_at.first(rows * width))?;
                 let block = block.start + stretch.first..block.end + stretch.first;
                 let scores: &mut [f32] = bytemuck::cast_slice_mut(&mut scores);
                 scores.chunks_exact_mut(width).for_each(|row| self.add_bias(row, block.clone()));
@@ -199,7 +199,7 @@ impl Model {
         let calls = self.represent(sequences)?;
         self.engine.run("represent", &calls)?;
         let b = &self.buffers;
-        let [rank, truth_score] = [b.rank, b.truth_score].map(|region| head(region, n));
+        let [rank, truth_score] = [b.rank, b.truth_score].map(|region| region.first(n));
         let at = [b.truth, b.truth_score, b.truth_intention];
         self.score(n, truth, at)?;
         if !self.bias.is_empty() {
@@ -255,7 +255,7 @@ impl Model {
     pub fn clusters(&mut self, sequences: &Packed) -> Result<Vec<f32>> {
         let calls = self.forward(sequences, |program| program.cluster())?;
         self.engine.run("cluster", &calls)?;
-        let cluster = head(self.buffers.cluster, sequences.tokens() * self.shape.intentions);
+        let cluster = self.buffers.cluster.first(sequences.tokens() * self.shape.intentions);
         Ok(self.engine.read(cluster)?.into_iter().map(f32::from_bits).collect())
     }
 

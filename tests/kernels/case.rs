@@ -89,19 +89,8 @@ impl Output {
     pub fn slices(axes: &[(&'static str, usize)], slices: usize, stride: usize, tolerance: Tolerance) -> Self {
         let size = Output::new(axes, tolerance).len;
         let ranges: Vec<_> = (0..slices).map(|slice| slice * stride..slice * stride + size).collect();
-        let axes = vec![("slice", slices), ("element", stride)];
         let len = ranges.last().unwrap().end;
-        Output {
-            axes,
-            tolerance,
-            of_f16: None,
-            special: None,
-            before: None,
-            stored: None,
-            len,
-            ranges,
-            together: false,
-        }
+        Output { len, ranges, ..Output::new(&[("slice", slices), ("element", stride)], tolerance) }
     }
 
     /// Which rows a slice sums is the engine's choice: the sum of all slices is what is compared.

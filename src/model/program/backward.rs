@@ -3,7 +3,7 @@
 use super::{Program, dropped};
 use crate::kernels::dropout::Dropout;
 use crate::kernels::*;
-use crate::model::buffers::{SLICES, head};
+use crate::model::buffers::SLICES;
 use crate::model::parameters::Group;
 
 impl Program<'_> {
@@ -94,8 +94,8 @@ impl Program<'_> {
                 norm: self.parameters(l.prototype_norm),
                 stats: b.prototype_stats,
                 dy: b.dprototype,
-                dx: head(self.gradient(l.prototypes), l.prototypes.len),
-                gradient: head(self.gradient(l.prototype_norm), l.prototype_norm.len),
+                dx: self.gradient(l.prototypes).first(l.prototypes.len),
+                gradient: self.gradient(l.prototype_norm).first(l.prototype_norm.len),
             },
         ));
         self.norm_backward(tokens, (b.z, b.token_stats), l.token_norm, b.da, (b.dz, true));
