@@ -43,6 +43,8 @@ pub struct GpuEngine {
     checks: Checks,
     /// Whether kernels' entry points `serial` are taken.
     serial: bool,
+    /// Whether those are given whole calls.
+    whole: bool,
     /// How activations are stored.
     activations: Activations,
     buffers: Vec<Allocation>,
@@ -154,10 +156,11 @@ impl GpuEngine {
             );
         }));
         let params = params_buffer(&device, 128);
-        let serial = match entry_point {
-            EntryPoint::ByAdapter => summary.kind == AdapterKind::Software,
-            EntryPoint::Main => false,
-            EntryPoint::Serial => true,
+        let (serial, whole) = match entry_point {
+            EntryPoint::ByAdapter => (summary.kind == AdapterKind::Software, loads_are_cheap(&summary)),
+            EntryPoint::Main => (false, false),
+            EntryPoint::Serial => (true, false),
+            EntryPoint::SerialWhole => (true, true),
         };
         Ok(GpuEngine {
             device,
@@ -165,6 +168,7 @@ impl GpuEngine {
             adapter: summary,
             checks,
             serial,
+            whole,
             activations,
             buffers: Vec::new(),
             pipelines: HashMap::new(),
@@ -454,7 +458,8 @@ impl Engine for GpuEngine {
         if calls.is_empty() {
             return Ok(());
         }
-        let parts: Vec<_> = calls.iter().map(|call| call.parts(self.serial, self.activations(call))).collect();
+        let parts = |call| Call::parts(call, self.serial, self.whole, self.activations(call));
+        let parts: Vec<_> = calls.iter().map(parts).collect();
         let dispatched = || parts.iter().flat_map(|parts| parts.iter());
         let count = dispatched().count();
         let grown = count * SLOT > self.params.size() as usize;
@@ -590,6 +595,16 @@ fn whole_words(region: Region, stored: Activations) -> Region {
 
 fn span(call: &Call, activations: Activations, list: &Arc<str>, start: Duration, time: Duration) -> Span {
     Span { kernel: call.kernel.name, list: list.clone(), start, time, work: call.work(activations) }
+}
+
+/// Whether an adapter loads from storage buffers at little more than from uniforms, so that dealing calls to parts that fit
+/// uniforms costs more dispatches than it saves. llvmpipe does where it has AVX-512: it puts what it loads into vectors
+/// one by one, which is done in registers there, and through memory elsewhere.
+fn loads_are_cheap(adapter: &AdapterSummary) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return adapter.driver.contains("llvmpipe") && is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
 }
 
 fn params_buffer(device: &wgpu::Device, slots: usize) -> wgpu::Buffer {

@@ -27,7 +27,10 @@ pub enum EntryPoint {
     #[default]
     ByAdapter,
     Main,
+    /// `serial`, whose calls are dealt to parts, see [`Kernel::parts`].
     Serial,
+    /// `serial`, whose calls are made whole where it can.
+    SerialWhole,
 }
 
 /// Everything of a kernel that is made once. All of it bears the kernel's name.

@@ -83,6 +83,7 @@ static MULTIPLY_ADD: Kernel = Kernel {
     serial: None,
     uniforms: &[],
     parts: None,
+    only_parts: false,
     work: |_, _, _| Work { flops: f64::from(INVOCATIONS) * f64::from(ROUNDS) * 128.0, bytes: 0.0 },
     twin: |_| {},
 };
@@ -104,6 +105,7 @@ static COPY: Kernel = Kernel {
     serial: None,
     uniforms: &[],
     parts: None,
+    only_parts: false,
     work: |_, _, _| Work { flops: 0.0, bytes: 8.0 * COPIED as f64 },
     twin: |_| {},
 };

@@ -230,6 +230,8 @@ pub struct Kernel {
     /// The calls that are to be made instead of one, one after the other, where `serial` is taken: parts that fit into the
     /// uniform views. They compute the same.
     pub parts: Option<fn(&Call) -> Vec<Call>>,
+    /// Whether `serial` is for parts alone, so that a call is never made whole.
+    pub only_parts: bool,
     /// The least to do for these parameters (as bytes) and sequences, where activations are stored so.
     pub work: fn(&[u8], &Ragged, Activations) -> Work,
     /// Computes the same on the CPU.
@@ -306,10 +308,10 @@ impl Call {
         Call { kernel, params: params.to_vec(), regions, ragged: Ragged::default() }
     }
 
-    /// What an engine dispatches for this call, where it takes entry points `serial` or not; see [`Kernel::parts`]. Where
-    /// activations are f16, no uniform view is of them, and calls stay whole.
-    pub fn parts(&self, serial: bool, activations: Activations) -> Cow<'_, [Call]> {
-        let taken = serial && activations == Activations::F32;
+    /// What an engine dispatches for this call, where it takes entry points `serial` or not, and makes calls whole where it
+    /// can or not; see [`Kernel::parts`]. Where activations are f16, no uniform view is of them, and calls stay whole.
+    pub fn parts(&self, serial: bool, whole: bool, activations: Activations) -> Cow<'_, [Call]> {
+        let taken = serial && activations == Activations::F32 && (self.kernel.only_parts || !whole);
         let taken = taken && self.kernel.serial.is_some_and(|groups| groups(&self.params).is_some());
         match self.kernel.parts.filter(|_| taken) {
             Some(parts) => parts(self).into(),

@@ -47,7 +47,7 @@ kernel! {
     serial |p| has_windows(p.rows, p.labels, p.dim).then(|| super::fold(p.rows.div_ceil(8 * 8)));
     uniform candidate |p| UniformView::holds(p.targets * p.dim);
     uniform query |p| UniformView::holds(p.rows * p.dim);
-    parts |p, b| {
+    parts only |p, b| {
         let window = |of: Region, first: u32| of.after(first * p.dim);
         let mut calls = Vec::new();
         for (loss, others, n) in [(0, b.candidate, p.targets), (1, window(b.query, p.rows), p.labels)] {

@@ -71,7 +71,7 @@ kernel! {
     serial |p| has_windows(p.rows, p.labels, p.dim).then(|| super::fold(p.own.div_ceil(8 * 8)));
     uniform candidate |p| UniformView::holds(p.others * p.dim);
     uniform query |p| UniformView::holds(p.own * p.dim);
-    parts |p, b| window_calls(&p, &b)
+    parts only |p, b| window_calls(&p, &b)
 }
 
 /// Calls of `serial`, for each loss, and each window of queries and of candidates: one for either side's gradient.

@@ -61,9 +61,14 @@ kernel! {
     parts |p, b| parts(&p, &b)
 }
 
-/// Whether widths and stride are such that vectors and slices begin where they may.
+/// Iterations that an invocation of `serial` may make: llvmpipe ends loops after 65,535.
+const ITERATIONS: u32 = 60_000;
+
+/// Whether widths and stride are such that vectors and slices begin where they may, and loops end before they are cut short.
 fn is_serial(p: &Params) -> bool {
-    p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4) && (p.stride as usize).is_multiple_of(Region::ALIGNMENT)
+    let aligned = (p.stride as usize).is_multiple_of(Region::ALIGNMENT);
+    let iterations = p.rows.div_ceil(4 * p.slices);
+    p.inner.is_multiple_of(4) && p.outer.is_multiple_of(4) && aligned && iterations <= ITERATIONS
 }
 
 /// Calls on as many rows as uniform views of x and dy hold.

@@ -65,7 +65,8 @@ pub fn slice_rows(rows: usize, slices: usize, slice: usize) -> std::ops::Range<u
 /// parameters by name and a [`Ragged`]),
 /// and the workgroups it is dispatched with, also those of its entry point `serial` where it has one (see
 /// [`Kernel::entry`]; `None` where the parameters are not for it), the bindings that `serial` may read as uniforms (see
-/// [`UniformView`]), and the calls that one is dealt to so that they fit (see [`Kernel::parts`]). The module's `twin` is
+/// [`UniformView`]), and the calls that one is dealt to so that they fit (see [`Kernel::parts`]; `parts only` where it
+/// is never made whole). The module's `twin` is
 /// picked up by name.
 macro_rules! kernel {
     (
@@ -77,7 +78,7 @@ macro_rules! kernel {
         groups |$p:ident| $groups:expr
         $(; serial |$q:ident| $serial:expr)?
         $(; uniform $view:ident |$u:ident| $fits:expr)*
-        $(; parts |$pp:ident, $pb:ident $(, $pr:ident)?| $parts:expr)?
+        $(; parts $($only:ident)? |$pp:ident, $pb:ident $(, $pr:ident)?| $parts:expr)?
     ) => {
         /// Parameters, mirrored by the shader's `Params`.
         #[repr(C)]
@@ -106,6 +107,7 @@ macro_rules! kernel {
                 fits: |bytes| { let $u: Params = bytemuck::pod_read_unaligned(bytes); $fits },
             }),*],
             parts: $crate::kernels::call_parts!([$($field)*] $($pp $pb [$($pr)?] $parts)?),
+            only_parts: !<[&str]>::is_empty(&[$($(stringify!($only))?)?]),
             // Every parameter as an f64 of its name.
             #[allow(unused_variables)]
             work: |bytes, $s, activations| {

@@ -106,7 +106,7 @@ pub static CPU: LazyLock<Machine> = LazyLock::new(|| {
 });
 
 /// Each adapter with and without the checks of shaders, with dispatches folded into two dimensions, and with both entry
-/// points of kernels that have two.
+/// points of kernels that have two, whose calls are dealt to parts or whole.
 pub static GPUS: LazyLock<Vec<Machine>> = LazyLock::new(|| {
     let adapters = engine::adapters();
     assert!(
@@ -129,7 +129,7 @@ pub static GPUS: LazyLock<Vec<Machine>> = LazyLock::new(|| {
             ("unchecked", Checks::Unchecked, EntryPoint::Main, KERNELS),
             ("folded", Checks::Unchecked, EntryPoint::Main, FOLDED),
             ("serial, checked", Checks::Checked, EntryPoint::Serial, KERNELS),
-            ("serial, unchecked, folded", Checks::Unchecked, EntryPoint::Serial, FOLDED),
+            ("serial, whole, unchecked, folded", Checks::Unchecked, EntryPoint::SerialWhole, FOLDED),
         ] {
             let request = EngineRequest {
                 choice: EngineChoice::Gpu,
@@ -175,6 +175,7 @@ macro_rules! folded {
                     }),
                     None => None,
                 },
+                only_parts: KERNEL.only_parts,
                 work: KERNEL.work,
                 twin: KERNEL.twin,
             };
