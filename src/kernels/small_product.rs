@@ -1,6 +1,6 @@
-//! Small matrix products with AVX2, in blocks of outputs that stay in registers, and the transposes that they need. `gemm`
-//! packs both factors first, which takes longer than such a product itself. Written with intrinsics, as what the compiler
-//! makes of plain loops changes by a factor of ten with every change around them.
+//! Small matrix products in blocks of outputs that stay in vector registers (AVX-512 or AVX2), and the transposes that they
+//! need. `gemm` packs both factors first, which takes longer than such a product itself. Written with intrinsics, as what the
+//! compiler makes of plain loops changes by a factor of ten with every change around them.
 
 use std::arch::x86_64::*;
 
@@ -13,7 +13,11 @@ const DEPTH: usize = 64;
 pub fn suits(a: Matrix<f32>, b: Matrix<f32>) -> bool {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     let small = k <= DEPTH || m * n <= 192 * 64;
-    small && b.column == 1 && n.is_multiple_of(8) && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    small && b.column == 1 && n.is_multiple_of(8) && has_avx2()
+}
+
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
 /// Where the outputs go: out = factor * sum, or out += factor * sum where `add`; rows are `row` apart.
@@ -28,79 +32,174 @@ pub struct Out {
 /// # Safety
 /// [`suits`] said yes, and `out` has `a.rows` rows of `b.columns` elements, which nobody else uses. `a` and `b` hold all
 /// elements that their sizes and strides tell of.
-#[target_feature(enable = "avx2,fma")]
 pub unsafe fn product(out: Out, a: Matrix<f32>, b: Matrix<f32>) {
-    // SAFETY: as the caller promises; blocks end with the rows and columns, parts of the depth with the factors.
+    // SAFETY: as the caller promises; the processor has the instructions that are asked for here.
+    unsafe {
+        if is_x86_feature_detected!("avx512f") {
+            product_avx512(out, a, b);
+        } else {
+            product_avx2(out, a, b);
+        }
+    }
+}
+
+// Blocks of 6 x 64 outputs: 24 of 32 registers for sums, 4 for a row of b, and two loads in the time of a multiply-add.
+#[target_feature(enable = "avx512f")]
+unsafe fn product_avx512(out: Out, a: Matrix<f32>, b: Matrix<f32>) {
+    // SAFETY: as `product`'s caller promises.
+    unsafe { panels::<__m512, 4>(out, a, b) }
+}
+
+// Blocks of 6 x 16 outputs: 12 of 16 registers for sums.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn product_avx2(out: Out, a: Matrix<f32>, b: Matrix<f32>) {
+    // SAFETY: as `product`'s caller promises.
+    unsafe { panels::<__m256, 2>(out, a, b) }
+}
+
+/// A register of an instruction set. Inlined into functions that have it enabled.
+trait Vector: Copy {
+    const LANES: usize;
+    unsafe fn splat(value: f32) -> Self;
+    /// The first `lanes`: all, or half of the lanes where these are more than 8.
+    unsafe fn load(from: *const f32, lanes: usize) -> Self;
+    unsafe fn store(self, to: *mut f32, lanes: usize);
+    /// self * by + to
+    unsafe fn multiply_add(self, by: Self, to: Self) -> Self;
+}
+
+impl Vector for __m256 {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as callers promise, also below: the instructions are there, and the elements are.
+        unsafe { _mm256_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32, _: usize) -> Self {
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, _: usize) {
+        unsafe { _mm256_storeu_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(self, by: Self, to: Self) -> Self {
+        unsafe { _mm256_fmadd_ps(self, by, to) }
+    }
+}
+
+impl Vector for __m512 {
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as callers promise, also below: the instructions are there, and the elements are.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32, lanes: usize) -> Self {
+        unsafe { _mm512_maskz_loadu_ps(first(lanes), from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, lanes: usize) {
+        unsafe { _mm512_mask_storeu_ps(to, first(lanes), self) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(self, by: Self, to: Self) -> Self {
+        unsafe { _mm512_fmadd_ps(self, by, to) }
+    }
+}
+
+/// The mask of so many lanes, up to 16.
+#[inline(always)]
+fn first(lanes: usize) -> __mmask16 {
+    ((1u32 << lanes) - 1) as __mmask16
+}
+
+/// The product in panels of `WIDE` vectors of columns.
+#[inline(always)]
+unsafe fn panels<V: Vector, const WIDE: usize>(out: Out, a: Matrix<f32>, b: Matrix<f32>) {
+    // SAFETY: as `product`'s caller promises; panels end with the columns, parts of the depth with the factors.
     unsafe {
         for p in (0..a.columns).step_by(DEPTH) {
             let depth = DEPTH.min(a.columns - p);
             let a = Matrix { data: &a.data[p * a.column..], columns: depth, ..a };
             let b = Matrix { data: &b.data[p * b.row..], rows: depth, ..b };
             let out = Out { add: out.add || p > 0, ..out };
-            let mut j = 0;
-            while j + 16 <= b.columns {
-                rows_panel::<2>(out, a, b, j);
-                j += 16;
-            }
-            if j < b.columns {
-                rows_panel::<1>(out, a, b, j);
+            for j in (0..b.columns).step_by(WIDE * V::LANES) {
+                match (b.columns - j).div_ceil(V::LANES) {
+                    1 => panel::<V, 1>(out, a, b, j),
+                    2 => panel::<V, 2>(out, a, b, j),
+                    3 if WIDE > 3 => panel::<V, 3>(out, a, b, j),
+                    _ => panel::<V, WIDE>(out, a, b, j),
+                }
             }
         }
     }
 }
 
-/// Columns `j .. j + 8 * VECTORS`.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn rows_panel<const VECTORS: usize>(out: Out, a: Matrix<f32>, b: Matrix<f32>, j: usize) {
+/// The columns of a panel, from `j` on.
+#[inline(always)]
+unsafe fn panel<V: Vector, const WIDE: usize>(out: Out, a: Matrix<f32>, b: Matrix<f32>, j: usize) {
     let mut i = 0;
     // SAFETY: as `product`'s caller promises; blocks end with the rows.
     unsafe {
         while i + 6 <= a.rows {
-            rows_block::<6, VECTORS>(out, a, b, (i, j));
+            block::<V, 6, WIDE>(out, a, b, (i, j));
             i += 6;
         }
         if i + 4 <= a.rows {
-            rows_block::<4, VECTORS>(out, a, b, (i, j));
+            block::<V, 4, WIDE>(out, a, b, (i, j));
             i += 4;
         }
         if i + 2 <= a.rows {
-            rows_block::<2, VECTORS>(out, a, b, (i, j));
+            block::<V, 2, WIDE>(out, a, b, (i, j));
             i += 2;
         }
         if i < a.rows {
-            rows_block::<1, VECTORS>(out, a, b, (i, j));
+            block::<V, 1, WIDE>(out, a, b, (i, j));
         }
     }
 }
 
 /// A block of outputs as sums of b's rows.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn rows_block<const ROWS: usize, const VECTORS: usize>(
+#[inline(always)]
+unsafe fn block<V: Vector, const ROWS: usize, const WIDE: usize>(
     out: Out,
     a: Matrix<f32>,
     b: Matrix<f32>,
     (i, j): (usize, usize),
 ) {
-    let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
+    let last = (b.columns - j).min(WIDE * V::LANES) - (WIDE - 1) * V::LANES;
+    let lanes = |v: usize| if v + 1 < WIDE { V::LANES } else { last };
     // SAFETY: elements (i + r, p) of a, (p, j ..) of b and (i + r, j ..) of out are inside, as `product`'s caller promises.
     unsafe {
+        let mut sums = [[V::splat(0.0); WIDE]; ROWS];
         let left = a.data.as_ptr().add(i * a.row);
         let right = b.data.as_ptr().add(j);
         for p in 0..a.columns {
-            let y: [__m256; VECTORS] = std::array::from_fn(|v| _mm256_loadu_ps(right.add(p * b.row + 8 * v)));
+            let y: [V; WIDE] = std::array::from_fn(|v| V::load(right.add(p * b.row + V::LANES * v), lanes(v)));
             for (r, sums) in sums.iter_mut().enumerate() {
-                let x = _mm256_set1_ps(*left.add(r * a.row + p * a.column));
+                let x = V::splat(*left.add(r * a.row + p * a.column));
                 for (sum, y) in sums.iter_mut().zip(y) {
-                    *sum = _mm256_fmadd_ps(x, y, *sum);
+                    *sum = x.multiply_add(y, *sum);
                 }
             }
         }
-        let factor = _mm256_set1_ps(out.factor);
+        let factor = V::splat(out.factor);
         for (r, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
-                let to = out.start.add((i + r) * out.row + j + 8 * v);
-                let before = if out.add { _mm256_loadu_ps(to) } else { _mm256_setzero_ps() };
-                _mm256_storeu_ps(to, _mm256_fmadd_ps(factor, sum, before));
+                let to = out.start.add((i + r) * out.row + j + V::LANES * v);
+                let before = if out.add { V::load(to, lanes(v)) } else { V::splat(0.0) };
+                factor.multiply_add(sum, before).store(to, lanes(v));
             }
         }
     }
