@@ -6,11 +6,12 @@
 //! The scores are made a tile at a time and never stored whole.
 
 use multiversion::multiversion;
+use rayon::prelude::*;
 
-use super::{Real, Region, Run, UniformView, math, parallel};
+use super::{Real, Region, Run, UniformView, math};
 
 /// Query rows of a block in the twin.
-const BLOCK: usize = 32;
+const BLOCK: usize = 24;
 
 kernel! {
     /// `main`: a workgroup holds 32 query rows and walks the candidates of one loss 32 at a time, an invocation 4 x 4
@@ -98,12 +99,12 @@ pub fn twin<R: Real>(p: &Params, target: &[R], query: &[R], normaliser: &mut [R]
         }
         let (candidate, row) = math::transposed(candidate, n, dim);
         let candidate = math::Matrix::new(&candidate, dim, n, row);
-        parallel::chunks(&mut normaliser[loss * rows * 2..][..rows * 2], 2, BLOCK, |first, normaliser| {
+        let chunks = normaliser[loss * rows * 2..][..rows * 2].par_chunks_mut(2 * BLOCK);
+        chunks.zip(query.par_chunks(BLOCK * dim)).for_each_init(Vec::new, |scores, (normaliser, query)| {
             let rows = normaliser.len() / 2;
-            let query = math::Matrix::new(&query[first * dim..][..rows * dim], rows, dim, dim);
-            let mut scores = vec![R::zero(); rows * n];
-            math::matmul(&mut scores, n, false, R::of(p.scale), query, candidate);
-            normalisers(&scores, n, p.accumulate == 1, normaliser);
+            scores.resize(rows * n, R::zero());
+            math::matmul(scores, n, false, R::of(p.scale), math::Matrix::new(query, rows, dim, dim), candidate);
+            normalisers(scores, n, p.accumulate == 1, normaliser);
         });
     }
 }

@@ -134,6 +134,13 @@ struct Part<R> {
     candidate: Vec<R>,
 }
 
+/// What a run of queries is worked on in.
+#[derive(Default)]
+struct Scratch<R> {
+    gathered: Vec<R>,
+    shares: Vec<R>,
+}
+
 /// A loss: its candidates and which of them are whose positives, its rows that have a part, and their shifts.
 struct Loss<'a, R> {
     candidate: &'a [R],
@@ -166,8 +173,8 @@ impl<'a, R: Real> Loss<'a, R> {
         Loss { candidate, transpose, positive, rows, places, shift }
     }
 
-    /// What the rows of `part` add to the gradient.
-    fn part(&self, dim: usize, scale: R, query: &[R], part: usize) -> Part<R> {
+    /// What the rows of `part` add to the gradient. `scratch` holds what has no use afterwards.
+    fn part(&self, dim: usize, scale: R, query: &[R], part: usize, scratch: &mut Scratch<R>) -> Part<R> {
         let (places, n) = (slice_rows(self.rows.len(), PARTS, part), self.positive.len());
         let mut gradient = Part { query: vec![R::zero(); places.len() * dim], candidate: Vec::new() };
         if places.is_empty() || n == 0 {
@@ -176,13 +183,16 @@ impl<'a, R: Real> Loss<'a, R> {
         gradient.candidate.resize(n * dim, R::zero());
         let candidate = math::Matrix::new(self.candidate, n, dim, dim);
         let transpose = math::Matrix::new(&self.transpose.0, dim, n, self.transpose.1);
-        let mut shares = vec![R::zero(); BLOCK.min(places.len()) * n];
         for start in places.clone().step_by(BLOCK) {
             let end = places.end.min(start + BLOCK);
             let rows = &self.rows[start..end];
-            let gathered: Vec<R> = rows.iter().flat_map(|&row| &query[row as usize * dim..][..dim]).copied().collect();
-            let query = math::Matrix::new(&gathered, rows.len(), dim, dim);
-            let shares = &mut shares[..rows.len() * n];
+            let Scratch { gathered, shares } = scratch;
+            gathered.clear();
+            for &row in rows {
+                gathered.extend_from_slice(&query[row as usize * dim..][..dim]);
+            }
+            let query = math::Matrix::new(gathered, rows.len(), dim, dim);
+            shares.resize(rows.len() * n, R::zero());
             math::matmul(shares, n, false, scale, query, transpose);
             for (row, &r) in shares.chunks_exact_mut(n).zip(rows) {
                 shares_of_row(row, self.shift[2 * r as usize], self.shift[2 * r as usize + 1]);
@@ -245,7 +255,9 @@ pub fn twin<R: Real>(
     // The longer ones first.
     let mut parts: Vec<Part<R>> = (0..2 * PARTS)
         .into_par_iter()
-        .map(|i| losses[1 - i / PARTS].part(dim, R::of(p.scale), query, i % PARTS))
+        .map_init(Scratch::default, |scratch, i| {
+            losses[1 - i / PARTS].part(dim, R::of(p.scale), query, i % PARTS, scratch)
+        })
         .collect();
     let item_parts = parts.split_off(PARTS);
     let parts = [item_parts, parts];

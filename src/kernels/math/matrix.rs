@@ -48,12 +48,12 @@ impl<'a, R: Real> Matrix<'a, R> {
 pub fn transposed<R: Real>(data: &[R], rows: usize, columns: usize) -> (Vec<R>, usize) {
     let row = rows.next_multiple_of(LANES) + LANES;
     let mut out = vec![R::zero(); columns * row];
-    crate::kernels::parallel::chunks(&mut out, row, 8, |first, out| {
-        for (i, data) in data[..rows * columns].chunks_exact(columns).enumerate() {
-            for (j, &value) in data[first..].iter().take(out.len() / row).enumerate() {
-                out[j * row + i] = value;
-            }
-        }
+    if rows == 0 {
+        return (out, row);
+    }
+    crate::kernels::parallel::chunks(&mut out, row, 64, |first, out| {
+        let columns = Matrix::new(&data[first..rows * columns], rows, out.len() / row, columns);
+        transpose(columns, out, row);
     });
     (out, row)
 }
