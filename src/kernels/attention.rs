@@ -139,12 +139,11 @@ pub fn twin<R: Real>(
         .zip(parallel::by_sequence(&mut mixed[(begin - base) * dim..], offsets, dim))
         .zip(parallel::by_sequence(&mut log_sum[begin..], offsets, 1))
         .enumerate()
-        .for_each_init(Vec::new, |scratch, (s, ((y, mixed), log_sum))| {
+        .for_each_init(Vec::new, |memory, (s, ((y, mixed), log_sum))| {
             let first = offsets[s] as usize;
             let tokens = log_sum.len();
             let row = math::scattered(tokens);
-            scratch.resize((dim + BLOCK) * row, R::zero());
-            let (key, shares) = scratch.split_at_mut(dim * row);
+            let (key, shares) = parallel::scratch(memory, (dim + BLOCK) * row).split_at_mut(dim * row);
             let at = (first - base) * dim;
             let qkv = &qkv[3 * at..][..tokens * 3 * dim];
             let mut done = 0;

@@ -90,11 +90,11 @@ pub fn twin<R: Real>(
     parallel::by_sequence(&mut dqkv[(begin - base) * 3 * dim..], offsets, 3 * dim)
         .into_par_iter()
         .enumerate()
-        .for_each_init(Vec::new, |scratch, (s, dqkv)| {
+        .for_each_init(Vec::new, |memory, (s, dqkv)| {
             let (first, last) = (offsets[s] as usize, offsets[s + 1] as usize);
             let (at, end) = ((first - base) * dim, (last - base) * dim);
             let (qkv, dy) = (&qkv[3 * at..3 * end], &dy[at..end]);
-            sequence(p, first, qkv, &log_sum[first..last], dy, dqkv, scratch);
+            sequence(p, first, qkv, &log_sum[first..last], dy, dqkv, memory);
         });
 }
 
@@ -106,13 +106,13 @@ fn sequence<R: Real>(
     log_sum: &[R],
     dy: &[R],
     dqkv: &mut [R],
-    scratch: &mut Vec<R>,
+    memory: &mut Vec<R>,
 ) {
     let (dim, tokens) = (p.dim as usize, log_sum.len());
     let wide = 3 * dim;
     let row = math::scattered(tokens);
     let span = SPAN.min(tokens);
-    scratch.resize(tokens * dim + 2 * (dim + span) * row + BLOCK * row, R::zero());
+    let scratch = parallel::scratch(memory, tokens * dim + 2 * (dim + span) * row + BLOCK * row);
     let (dmixed, rest) = scratch.split_at_mut(tokens * dim);
     let (columns, rest) = rest.split_at_mut(2 * dim * row);
     let (shares, rest) = rest.split_at_mut(span * row);

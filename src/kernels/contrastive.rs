@@ -8,7 +8,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{Real, Region, Run, UniformView, math};
+use super::{Real, Region, Run, UniformView, math, parallel};
 
 /// Query rows of a block in the twin.
 const BLOCK: usize = 24;
@@ -100,9 +100,9 @@ pub fn twin<R: Real>(p: &Params, target: &[R], query: &[R], normaliser: &mut [R]
         let (candidate, row) = math::transposed(candidate, n, dim);
         let candidate = math::Matrix::new(&candidate, dim, n, row);
         let chunks = normaliser[loss * rows * 2..][..rows * 2].par_chunks_mut(2 * BLOCK);
-        chunks.zip(query.par_chunks(BLOCK * dim)).for_each_init(Vec::new, |scores, (normaliser, query)| {
+        chunks.zip(query.par_chunks(BLOCK * dim)).for_each_init(Vec::new, |memory, (normaliser, query)| {
             let rows = normaliser.len() / 2;
-            scores.resize(rows * n, R::zero());
+            let scores = parallel::scratch(memory, rows * n);
             math::matmul(scores, n, false, R::of(p.scale), math::Matrix::new(query, rows, dim, dim), candidate);
             normalisers(scores, n, p.accumulate == 1, normaliser);
         });

@@ -192,7 +192,7 @@ impl<'a, R: Real> Loss<'a, R> {
                 gathered.extend_from_slice(&query[row as usize * dim..][..dim]);
             }
             let query = math::Matrix::new(gathered, rows.len(), dim, dim);
-            shares.resize(rows.len() * n, R::zero());
+            let shares = parallel::scratch(shares, rows.len() * n);
             math::matmul(shares, n, false, scale, query, transpose);
             for (row, &r) in shares.chunks_exact_mut(n).zip(rows) {
                 shares_of_row(row, self.shift[2 * r as usize], self.shift[2 * r as usize + 1]);
