@@ -54,9 +54,13 @@ struct Trained {
     after: Tensors,
 }
 
+/// Of the initial parameters. Where something that rounding alone decides comes up (as on either side of ReLU's kink), engines part
+/// by .01 of their way from there on: with 1 of the seeds 1 to 6 they did, 3; with the others by 1.5e-6 at most.
+const SEED: u64 = 1;
+
 fn train(engine: Box<dyn Engine>, storage: ItemStorage) -> Trained {
     let (items, batches) = batches();
-    let before = initial_parameters(shape(items), None, 3);
+    let before = initial_parameters(shape(items), None, SEED);
     let mut model = Model::new(engine, shape(items), hyper(storage)).unwrap();
     model.set_parameters(&before).unwrap();
     for batch in &batches {

@@ -97,23 +97,41 @@ pub fn twin<R: Real>(p: &Params, target: &[R], query: &[R], normaliser: &mut [R]
         if n == 0 {
             continue;
         }
-        let (candidate, row) = math::transposed(candidate, n, dim);
-        let candidate = math::Matrix::new(&candidate, dim, n, row);
+        let candidate = math::transposed(candidate, n, dim);
+        let row = score_row(n);
         let chunks = normaliser[loss * rows * 2..][..rows * 2].par_chunks_mut(2 * BLOCK);
         chunks.zip(query.par_chunks(BLOCK * dim)).for_each_init(Vec::new, |memory, (normaliser, query)| {
             let rows = normaliser.len() / 2;
-            let scores = parallel::scratch(memory, rows * n);
-            math::matmul(scores, n, false, R::of(p.scale), math::Matrix::new(query, rows, dim, dim), candidate);
-            normalisers(scores, n, p.accumulate == 1, normaliser);
+            let out = parallel::scratch(memory, rows * row);
+            scores(R::of(p.scale), math::Matrix::new(query, rows, dim, dim), &candidate, n, out);
+            normalisers(out, n, p.accumulate == 1, normaliser);
         });
     }
+}
+
+/// Elements from one row of scores to the next, for `n` candidates: whole vectors, as [`math::matmul`] is fastest with.
+pub(super) fn score_row(n: usize) -> usize {
+    n.next_multiple_of(8)
+}
+
+/// Scores of queries with the `n` candidates whose transpose this is, in rows of [`score_row`]. Both passes make them here,
+/// so that they are the same to the bit: a share that is all is 1 then, and 1 less its positive is nothing.
+pub(super) fn scores<R: Real>(
+    scale: R,
+    query: math::Matrix<R>,
+    (candidate, row): &(Vec<R>, usize),
+    n: usize,
+    out: &mut [R],
+) {
+    let candidate = math::Matrix::new(candidate, query.columns, score_row(n), *row);
+    math::matmul(out, score_row(n), false, scale, query, candidate);
 }
 
 /// Of each row of scores, and where told, of those before.
 #[multiversion(targets = "simd")]
 fn normalisers<R: Real>(scores: &[R], n: usize, accumulate: bool, normaliser: &mut [R]) {
-    for (out, scores) in normaliser.chunks_exact_mut(2).zip(scores.chunks_exact(n)) {
-        let (peak, log) = math::log_sum_exp_parts(scores);
+    for (out, scores) in normaliser.chunks_exact_mut(2).zip(scores.chunks_exact(score_row(n))) {
+        let (peak, log) = math::log_sum_exp_parts(&scores[..n]);
         if accumulate {
             let highest = peak.max(out[0]);
             let sum = (log + peak - highest).exp() + (out[1] + out[0] - highest).exp();

@@ -7,14 +7,14 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::contrastive::{has_windows, windows};
+use super::contrastive::{has_windows, score_row, scores, windows};
 use super::contrastive_loss::NOTHING;
-use super::{Call, Real, Region, UniformView, math, parallel, slice_rows};
+use super::{Call, Real, Region, UniformView, math, parallel};
 
-/// Runs that the queries of a loss are dealt to in the twin; each has a copy of the candidates' gradient.
-const PARTS: usize = 8;
-/// Query rows of a block in the twin.
-const BLOCK: usize = 64;
+/// Rows of a loss whose shares the twin keeps until the gradients of both sides are made of them.
+const SPAN: usize = 512;
+/// Rows of a block in the twin, of either side: whole blocks of a small product.
+const BLOCK: usize = 48;
 
 kernel! {
     /// `main`: a workgroup makes 32 rows x 64 columns of the gradient, from 32 rows of the other side at a time. `serial`
@@ -128,19 +128,6 @@ fn blocks(p: &Params, size: u32) -> u32 {
     p.rows.div_ceil(size) + p.targets.div_ceil(size) + p.labels.div_ceil(size)
 }
 
-/// What a run of a loss's queries adds to the gradient.
-struct Part<R> {
-    query: Vec<R>,
-    candidate: Vec<R>,
-}
-
-/// What a run of queries is worked on in.
-#[derive(Default)]
-struct Scratch<R> {
-    gathered: Vec<R>,
-    shares: Vec<R>,
-}
-
 /// A loss: its candidates and which of them are whose positives, its rows that have a part, and their shifts.
 struct Loss<'a, R> {
     candidate: &'a [R],
@@ -173,59 +160,57 @@ impl<'a, R: Real> Loss<'a, R> {
         Loss { candidate, transpose, positive, rows, places, shift }
     }
 
-    /// What the rows of `part` add to the gradient. `scratch` holds what has no use afterwards.
-    fn part(&self, dim: usize, scale: R, query: &[R], part: usize, scratch: &mut Scratch<R>) -> Part<R> {
-        let (places, n) = (slice_rows(self.rows.len(), PARTS, part), self.positive.len());
-        let mut gradient = Part { query: vec![R::zero(); places.len() * dim], candidate: Vec::new() };
-        if places.is_empty() || n == 0 {
-            return gradient;
-        }
-        gradient.candidate.resize(n * dim, R::zero());
-        let candidate = math::Matrix::new(self.candidate, n, dim, dim);
-        let transpose = math::Matrix::new(&self.transpose.0, dim, n, self.transpose.1);
-        for start in places.clone().step_by(BLOCK) {
-            let end = places.end.min(start + BLOCK);
-            let rows = &self.rows[start..end];
-            let Scratch { gathered, shares } = scratch;
-            gathered.clear();
-            for &row in rows {
-                gathered.extend_from_slice(&query[row as usize * dim..][..dim]);
-            }
-            let query = math::Matrix::new(gathered, rows.len(), dim, dim);
-            let shares = parallel::scratch(shares, rows.len() * n);
-            math::matmul(shares, n, false, scale, query, transpose);
-            for (row, &r) in shares.chunks_exact_mut(n).zip(rows) {
-                shares_of_row(row, self.shift[2 * r as usize], self.shift[2 * r as usize + 1]);
-            }
-            for (c, &row) in self.positive.iter().enumerate() {
-                let place = self.places.get(row as usize).copied().flatten();
-                if let Some(place) = place.filter(|place| (start..end).contains(place)) {
-                    shares[(place - start) * n + c] -= R::one();
-                }
-            }
-            let shares = math::Matrix::new(shares, rows.len(), n, n);
-            let dquery = &mut gradient.query[(start - places.start) * dim..][..rows.len() * dim];
-            math::matmul(dquery, dim, false, scale, shares, candidate);
-            math::matmul(&mut gradient.candidate, dim, start > places.start, scale, shares.t(), query);
-        }
-        gradient
-    }
-
-    /// Writes the sum of the parts into candidates' rows.
-    fn candidates(&self, dim: usize, parts: &[Part<R>], dcandidate: &mut [R]) {
-        parallel::chunks(dcandidate, dim, parallel::ROWS, |first, dcandidate| {
+    /// Writes the gradient of the candidates; that of `rows`, one after the other.
+    fn gradients(&self, dim: usize, scale: R, query: &[R], dcandidate: &mut [R]) -> Vec<R> {
+        let (rows, n) = (self.rows.len(), self.positive.len());
+        let mut dquery = vec![R::zero(); rows * dim];
+        if rows == 0 || n == 0 {
             dcandidate.fill(R::zero());
-            for part in parts.iter().filter(|part| !part.candidate.is_empty()) {
-                math::add_scaled(dcandidate, R::one(), &part.candidate[first * dim..][..dcandidate.len()]);
-            }
-        });
+            return dquery;
+        }
+        let mut gathered = vec![R::zero(); rows.min(SPAN) * dim];
+        let row = score_row(n);
+        let mut shares = vec![R::zero(); rows.min(SPAN) * row];
+        for (first, dquery) in (0..rows).step_by(SPAN).zip(dquery.chunks_mut(SPAN * dim)) {
+            let rows = dquery.len() / dim;
+            let (gathered, shares) = (&mut gathered[..rows * dim], &mut shares[..rows * row]);
+            shares
+                .par_chunks_mut(BLOCK * row)
+                .zip(gathered.par_chunks_mut(BLOCK * dim))
+                .zip(dquery.par_chunks_mut(BLOCK * dim))
+                .zip(self.rows[first..].par_chunks(BLOCK))
+                .enumerate()
+                .for_each(|(block, (((shares, gathered), dquery), rows))| {
+                    for (to, &row) in gathered.chunks_exact_mut(dim).zip(rows) {
+                        to.copy_from_slice(&query[row as usize * dim..][..dim]);
+                    }
+                    self.shares(dim, scale, gathered, first + block * BLOCK, shares);
+                    let shares = math::Matrix::new(shares, gathered.len() / dim, n, row);
+                    let candidate = math::Matrix::new(self.candidate, n, dim, dim);
+                    math::matmul(dquery, dim, false, scale, shares, candidate);
+                });
+            let query = math::Matrix::new(gathered, rows, dim, dim);
+            parallel::chunks(dcandidate, dim, BLOCK, |c, dcandidate| {
+                let shares = math::Matrix::new(&shares[c..], rows, dcandidate.len() / dim, row).t();
+                math::matmul(dcandidate, dim, first > 0, scale, shares, query);
+            });
+        }
+        dquery
     }
 
-    /// Adds a row's gradient, if it has a part in the loss.
-    fn add_query(&self, dim: usize, parts: &[Part<R>], row: usize, dquery: &mut [R]) {
-        if let Some(place) = self.places[row] {
-            let each = self.rows.len().div_ceil(PARTS);
-            math::add_scaled(dquery, R::one(), &parts[place / each].query[place % each * dim..][..dim]);
+    /// The shares of all candidates in the rows from `first` of `rows` on, which `query` holds.
+    fn shares(&self, dim: usize, scale: R, query: &[R], first: usize, shares: &mut [R]) {
+        let (rows, n) = (query.len() / dim, self.positive.len());
+        let width = score_row(n);
+        scores(scale, math::Matrix::new(query, rows, dim, dim), &self.transpose, n, shares);
+        for (share, &row) in shares.chunks_exact_mut(width).zip(&self.rows[first..]) {
+            shares_of_row(&mut share[..n], self.shift[2 * row as usize], self.shift[2 * row as usize + 1]);
+        }
+        for (c, &row) in self.positive.iter().enumerate() {
+            let place = self.places.get(row as usize).copied().flatten();
+            if let Some(place) = place.filter(|place| (first..first + rows).contains(place)) {
+                shares[(place - first) * width + c] -= R::one();
+            }
         }
     }
 }
@@ -252,23 +237,19 @@ pub fn twin<R: Real>(
         Loss::new(dim, &target[..targets * dim], item_positive, all, item_shift),
         Loss::new(dim, &label[..labels * dim], label_positive, kept, label_shift),
     ];
-    // The longer ones first.
-    let mut parts: Vec<Part<R>> = (0..2 * PARTS)
-        .into_par_iter()
-        .map_init(Scratch::default, |scratch, i| {
-            losses[1 - i / PARTS].part(dim, R::of(p.scale), query, i % PARTS, scratch)
-        })
-        .collect();
-    let item_parts = parts.split_off(PARTS);
-    let parts = [item_parts, parts];
     let (dquery, dlabel) = dquery.split_at_mut(rows * dim);
-    losses[0].candidates(dim, &parts[0], &mut dtarget[..targets * dim]);
-    losses[1].candidates(dim, &parts[1], &mut dlabel[..labels * dim]);
+    let scale = R::of(p.scale);
+    let (of_items, of_labels) = rayon::join(
+        || losses[0].gradients(dim, scale, query, &mut dtarget[..targets * dim]),
+        || losses[1].gradients(dim, scale, query, &mut dlabel[..labels * dim]),
+    );
     parallel::chunks(dquery, dim, parallel::ROWS, |first, dquery| {
-        for (i, dquery) in dquery.chunks_exact_mut(dim).enumerate() {
+        for (row, dquery) in (first..).zip(dquery.chunks_exact_mut(dim)) {
             dquery.fill(R::zero());
-            for (loss, parts) in losses.iter().zip(&parts) {
-                loss.add_query(dim, parts, first + i, dquery);
+            for (loss, gradient) in losses.iter().zip([&of_items, &of_labels]) {
+                if let Some(place) = loss.places[row] {
+                    math::add_scaled(dquery, R::one(), &gradient[place * dim..][..dim]);
+                }
             }
         }
     });

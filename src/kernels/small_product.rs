@@ -9,10 +9,11 @@ use super::math::Matrix;
 /// What a block's sums go through at a time, so that a panel of b stays in the first cache.
 const DEPTH: usize = 64;
 
-/// Whether [`product`] may be called for these factors, and is faster than `gemm`.
+/// Whether [`product`] may be called for these factors, and is not slower than `gemm`. For depths up to the model's largest
+/// width this does not depend on how many rows there are: what is made again in other blocks is the same to the bit.
 pub fn suits(a: Matrix<f32>, b: Matrix<f32>) -> bool {
     let (m, n, k) = (a.rows, b.columns, a.columns);
-    let small = k <= DEPTH || m * n <= 192 * 64;
+    let small = k <= 256 || m * n <= 192 * 64;
     small && b.column == 1 && n.is_multiple_of(8) && has_avx2()
 }
 
