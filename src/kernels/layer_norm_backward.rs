@@ -2,10 +2,13 @@
 
 use multiversion::multiversion;
 
-use super::{Activation, Call, Real, Region, UniformView, fold, math, parallel, slice_rows};
+use super::{Activation, Call, Real, Region, UniformView, fold, math, parallel};
 
 /// Iterations that an invocation of `serial` may make: llvmpipe ends loops after 65,535.
 const ITERATIONS: u32 = 60_000;
+
+/// Rows of a block in the twin.
+const BLOCK: usize = 32;
 
 kernel! {
     /// A workgroup goes through the rows of a slice; or of 32 columns of it.
@@ -73,18 +76,19 @@ fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
 
 pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], stats: &[R], dy: &[R], dx: &mut [R], gradient: &mut [R]) {
     let (rows, dim) = (p.rows as usize, p.dim as usize);
-    parallel::chunks(&mut dx[..rows * dim], dim, parallel::ROWS, |first, dx| {
-        let (x, dy) = (&x[first * dim..][..dx.len()], &dy[first * dim..][..dx.len()]);
-        gradient_rows(p, x, &norm[..dim], &stats[2 * first..], dy, dx);
-    });
-    parallel::slices(gradient, (p.slices, p.stride, 2 * dim), |slice, out| {
-        let rows = slice_rows(rows, p.slices as usize, slice);
+    parallel::slices_and_rows((&mut dx[..rows * dim], dim), gradient, (p.slices, p.stride), |rows, dx, out| {
+        let (weight, bias) = out[..2 * dim].split_at_mut(dim);
         if p.accumulate_gradient == 0 {
-            out.fill(R::zero());
+            weight.fill(R::zero());
+            bias.fill(R::zero());
         }
-        let (weight, bias) = out.split_at_mut(dim);
-        let elements = rows.start * dim..rows.end * dim;
-        add_rows(&x[elements.clone()], &stats[2 * rows.start..], &dy[elements], weight, bias);
+        // What a block's rows are read for stays in the cache from one to the other.
+        let starts = rows.step_by(BLOCK);
+        for (start, dx) in starts.zip(dx.chunks_mut(BLOCK * dim)) {
+            let (x, dy) = (&x[start * dim..][..dx.len()], &dy[start * dim..][..dx.len()]);
+            gradient_rows(p, x, &norm[..dim], &stats[2 * start..], dy, dx);
+            add_rows(x, &stats[2 * start..], dy, weight, bias);
+        }
     });
 }
 

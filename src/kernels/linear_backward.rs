@@ -2,10 +2,12 @@
 //! through the dropout at the layer's end, dx, where asked for, through the ReLU and dropout that made x.
 
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 use super::dropout::{self, Dropout};
-use super::{Activation, Call, Real, Region, UniformView, fold, math, slice_rows};
+use super::{Activation, Call, Real, Region, UniformView, fold, math, parallel};
+
+/// Rows of a block in the twin: whole blocks of a small product.
+const BLOCK: usize = 60;
 
 kernel! {
     /// A workgroup computes 64 x 64 elements of dW in one slice or of dx, an invocation 8 x 8; in `serial`, an invocation
@@ -96,42 +98,44 @@ fn parts(p: &Params, b: &Bindings) -> Vec<Call> {
 }
 
 pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], gradient: &mut [R]) {
-    let (rows, inner, outer, slices) = (p.rows as usize, p.inner as usize, p.outer as usize, p.slices as usize);
+    let (rows, inner, outer) = (p.rows as usize, p.inner as usize, p.outer as usize);
     let weight = math::Matrix::new(&weight[..inner * outer], outer, inner, inner);
     let dropout = Dropout { below: p.drop_below, scale: p.drop_scale, key: p.drop_key };
-    // A slice's rows of dx with the slice; the last slices may have none.
-    let mut runs: Vec<&mut [R]> = dx[..rows * inner].chunks_mut((rows.div_ceil(slices) * inner).max(1)).collect();
-    runs.resize_with(slices, Default::default);
-    runs.into_par_iter().zip(gradient.par_chunks_mut(p.stride as usize)).enumerate().for_each(|(slice, (dx, out))| {
-        let rows = slice_rows(rows, slices, slice);
-        let n = rows.len();
+    parallel::slices_and_rows((&mut dx[..rows * inner], inner), gradient, (p.slices, p.stride), |rows, dx, out| {
         let (dw, db) = out[..(inner + 1) * outer].split_at_mut(inner * outer);
-        let x = &x[rows.start * inner..rows.end * inner];
-        let dy = &dy[rows.start * outer..rows.end * outer];
-        let mut masked = Vec::new();
-        let dy = if dropout.below == 0 {
-            dy
-        } else {
-            masked.extend_from_slice(dy);
-            mask(dropout, &mut masked, (rows.start as u32).wrapping_mul(p.outer));
-            &masked
-        };
         if p.accumulate_gradient == 0 {
             db.fill(R::zero());
         }
-        math::add_rows(dy, db);
-        let dy = math::Matrix::new(dy, n, outer, outer);
-        math::matmul(dw, inner, p.accumulate_gradient == 1, R::one(), dy.t(), math::Matrix::new(x, n, inner, inner));
-        if p.gate == 0 {
-            math::matmul(dx, inner, p.accumulate == 1, R::one(), dy, weight);
-        } else if p.accumulate == 0 {
-            math::matmul(dx, inner, false, R::of(p.gate_scale), dy, weight);
-            gate(x, dx);
-        } else {
-            let mut product = vec![R::zero(); n * inner];
-            math::matmul(&mut product, inner, false, R::of(p.gate_scale), dy, weight);
-            gate(x, &mut product);
-            add(&product, dx);
+        if rows.is_empty() && p.accumulate_gradient == 0 {
+            dw.fill(R::zero());
+        }
+        let (mut masked, mut product) = (Vec::new(), Vec::new());
+        // What a block's gradients are made of stays in the cache from one of them to the next.
+        for (start, dx) in rows.clone().step_by(BLOCK).zip(dx.chunks_mut(BLOCK * inner)) {
+            let n = dx.len() / inner;
+            let x = &x[start * inner..][..n * inner];
+            let mut dy = &dy[start * outer..][..n * outer];
+            if dropout.below > 0 {
+                masked.clear();
+                masked.extend_from_slice(dy);
+                mask(dropout, &mut masked, (start as u32).wrapping_mul(p.outer));
+                dy = &masked;
+            }
+            math::add_rows(dy, db);
+            let dy = math::Matrix::new(dy, n, outer, outer);
+            let add = p.accumulate_gradient == 1 || start > rows.start;
+            math::matmul(dw, inner, add, R::one(), dy.t(), math::Matrix::new(x, n, inner, inner));
+            if p.gate == 0 {
+                math::matmul(dx, inner, p.accumulate == 1, R::one(), dy, weight);
+            } else if p.accumulate == 0 {
+                math::matmul(dx, inner, false, R::of(p.gate_scale), dy, weight);
+                gate(x, dx);
+            } else {
+                product.resize(n * inner, R::zero());
+                math::matmul(&mut product, inner, false, R::of(p.gate_scale), dy, weight);
+                gate(x, &mut product);
+                add_to(&product, dx);
+            }
         }
     });
 }
@@ -149,6 +153,6 @@ fn gate<R: Real>(x: &[R], gradient: &mut [R]) {
 }
 
 #[multiversion(targets = "simd")]
-fn add<R: Real>(product: &[R], dx: &mut [R]) {
+fn add_to<R: Real>(product: &[R], dx: &mut [R]) {
     math::add_scaled(dx, R::one(), product);
 }

@@ -2,9 +2,11 @@
 //! threads. What is done to a chunk is best a function with `#[multiversion(targets = "simd")]`: a closure is not compiled
 //! for the widest instructions that the processor has.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::Real;
+use super::{Real, slice_rows};
 
 /// Rows of a chunk where a row is cheap.
 pub const ROWS: usize = 64;
@@ -64,6 +66,23 @@ pub fn by_sequence<'a, A>(mut out: &'a mut [A], offsets: &[u32], row: usize) -> 
 /// Calls `body(sequence, its rows of a)` for each sequence.
 pub fn sequences<A: Send>(out: &mut [A], offsets: &[u32], row: usize, body: impl Fn(usize, &mut [A]) + Sync) {
     by_sequence(out, offsets, row).into_par_iter().enumerate().for_each(|(s, out)| body(s, out));
+}
+
+/// Calls `body(rows of a slice, these of out, the slice's copy of the gradient)`: copies are `stride` apart, rows of `out` have `row`
+/// elements. The last slices may have no rows.
+pub fn slices_and_rows<A: Send>(
+    (out, row): (&mut [A], usize),
+    gradient: &mut [A],
+    (slices, stride): (u32, u32),
+    body: impl Fn(Range<usize>, &mut [A], &mut [A]) + Sync,
+) {
+    let (rows, slices) = (out.len() / row, slices as usize);
+    let mut runs: Vec<&mut [A]> = out.chunks_mut((rows.div_ceil(slices) * row).max(1)).collect();
+    runs.resize_with(slices, Default::default);
+    runs.into_par_iter()
+        .zip(gradient.par_chunks_mut(stride as usize))
+        .enumerate()
+        .for_each(|(slice, (out, copy))| body(slice_rows(rows, slices, slice), out, copy));
 }
 
 /// Calls `body(slice, its copy)` for the slices of a parameter's gradient: `size` elements, `stride` apart.
