@@ -54,13 +54,14 @@ struct Trained {
     after: Tensors,
 }
 
-/// Of the initial parameters. Where something that rounding alone decides comes up (as on either side of ReLU's kink), engines part
-/// by .01 of their way from there on: with 1 of the seeds 1 to 6 they did, 3; with the others by 1.5e-6 at most.
-const SEED: u64 = 1;
+/// Of the initial parameters. Where something that rounding alone decides comes up, such as the side of ReLU's kink, engines part
+/// by .01 of their way from there on: with one in six of seeds that were tried they did, with the others by 1.5e-6 at most.
+/// So two of three have to agree; a kernel that is wrong would have none.
+const SEEDS: [u64; 3] = [1, 2, 3];
 
-fn train(engine: Box<dyn Engine>, storage: ItemStorage) -> Trained {
+fn train(engine: Box<dyn Engine>, storage: ItemStorage, seed: u64) -> Trained {
     let (items, batches) = batches();
-    let before = initial_parameters(shape(items), None, SEED);
+    let before = initial_parameters(shape(items), None, seed);
     let mut model = Model::new(engine, shape(items), hyper(storage)).unwrap();
     model.set_parameters(&before).unwrap();
     for batch in &batches {
@@ -74,8 +75,8 @@ fn open(request: EngineRequest) -> Box<dyn Engine> {
     engine::open(&request).unwrap()
 }
 
-fn cpu(threads: usize, storage: ItemStorage) -> Trained {
-    train(open(EngineRequest { choice: EngineChoice::Cpu, threads, ..EngineRequest::default() }), storage)
+fn cpu(threads: usize, storage: ItemStorage, seed: u64) -> Trained {
+    train(open(EngineRequest { choice: EngineChoice::Cpu, threads, ..EngineRequest::default() }), storage, seed)
 }
 
 fn bits(trained: &Trained) -> Vec<u32> {
@@ -85,11 +86,11 @@ fn bits(trained: &Trained) -> Vec<u32> {
 #[test]
 fn one_seed_gives_the_same_bits_with_any_number_of_threads() {
     for storage in STORAGES {
-        let one = cpu(1, storage);
+        let one = cpu(1, storage, SEEDS[0]);
         assert!(one.losses.iter().all(|l| l.seq2item.is_finite()));
         assert!((1..).zip(&one.losses).all(|(step, l)| (step >= SEQ2SEQ_FROM) == (l.selected > 0)));
         for threads in [1, 2, 5] {
-            let again = cpu(threads, storage);
+            let again = cpu(threads, storage, SEEDS[0]);
             assert_eq!(one.losses, again.losses, "{threads} threads, {storage:?}");
             assert!(bits(&one) == bits(&again), "parameters with {threads} threads, {storage:?}");
         }
@@ -105,18 +106,25 @@ fn one_seed_gives_the_same_bits_on_an_adapter_and_agrees_with_the_cpu() {
          mesa-vulkan-drivers` installs one that computes on the CPU"
     );
     for (adapter, storage) in adapters.iter().flat_map(|adapter| STORAGES.map(|storage| (adapter, storage))) {
-        let twin = cpu(2, storage);
         let request = EngineRequest {
             choice: EngineChoice::Gpu,
             adapter: Some(adapter.name.clone()),
             checks: Checks::Unchecked,
             ..EngineRequest::default()
         };
-        let (first, second) = (train(open(request.clone()), storage), train(open(request), storage));
-        assert_eq!(first.losses, second.losses, "{}", adapter.name);
-        assert!(bits(&first) == bits(&second), "{}: parameters", adapter.name);
         let most = if storage == ItemStorage::F32 { (LOSS, WAY) } else { (LOSS_OF_16_BITS, WAY_OF_16_BITS) };
-        agree(&format!("{}, {storage:?}", adapter.name), &twin, &first, most);
+        let mut parted = Vec::new();
+        for seed in SEEDS {
+            let trained = train(open(request.clone()), storage, seed);
+            if seed == SEEDS[0] {
+                let again = train(open(request.clone()), storage, seed);
+                assert_eq!(trained.losses, again.losses, "{}", adapter.name);
+                assert!(bits(&trained) == bits(&again), "{}: parameters", adapter.name);
+            }
+            let name = format!("{}, {storage:?}, seed {seed}", adapter.name);
+            parted.extend(agree(&name, &cpu(2, storage, seed), &trained, most).err());
+        }
+        assert!(parted.len() <= 1, "{parted:?}");
     }
 }
 
@@ -134,28 +142,27 @@ fn activations_in_16_bits_give_the_same_bits_again_and_agree_with_f32() {
             continue;
         }
         let storage = ItemStorage::F32;
-        let [whole, half, again] =
-            [Activations::F32, Activations::F16, Activations::F16].map(|stored| train(open(request(stored)), storage));
+        let [whole, half, again] = [Activations::F32, Activations::F16, Activations::F16]
+            .map(|stored| train(open(request(stored)), storage, SEEDS[0]));
         assert_eq!(half.losses, again.losses, "{}", adapter.name);
         assert!(bits(&half) == bits(&again), "{}: parameters", adapter.name);
         // An engine that stored f32 after all would pass, too.
         assert_ne!(half.losses, whole.losses, "{}", adapter.name);
-        agree(&format!("{}, activations in 16 bits", adapter.name), &whole, &half, (LOSS_OF_F16, WAY_OF_F16));
+        agree(&format!("{}, activations in 16 bits", adapter.name), &whole, &half, (LOSS_OF_F16, WAY_OF_F16)).unwrap();
     }
 }
 
 /// Rounding differs between engines, and Adam's first steps make as much of a gradient that is noise as of any other, so
 /// single parameters may part; losses and the way that the parameters went may not.
-fn agree(name: &str, twin: &Trained, gpu: &Trained, (most_loss, most_way): (f32, f64)) {
+fn agree(name: &str, twin: &Trained, gpu: &Trained, (most_loss, most_way): (f32, f64)) -> Result<(), String> {
     for (step, (want, got)) in twin.losses.iter().zip(&gpu.losses).enumerate() {
         assert_eq!((want.examples, want.pairs), (got.examples, got.pairs));
         for (loss, want, got) in
             [("seq2item", want.seq2item, got.seq2item), ("seq2seq of all pairs", want.seq2seq_all, got.seq2seq_all)]
         {
-            assert!(
-                (want - got).abs() <= most_loss * want.abs(),
-                "{name}: step {step}, {loss}: {got} instead of {want}"
-            );
+            if (want - got).abs() > most_loss * want.abs() || got.is_nan() {
+                return Err(format!("{name}: step {step}, {loss}: {got} instead of {want}"));
+            }
         }
     }
     assert_eq!(twin.losses.len(), gpu.losses.len());
@@ -170,7 +177,7 @@ fn agree(name: &str, twin: &Trained, gpu: &Trained, (most_loss, most_way): (f32,
     }
     let share = (apart / way).sqrt();
     println!("{name}: parameters part by {share:.2e} of their way");
-    assert!(share <= most_way, "{name}: parameters part by {share:.2e} of their way");
+    if share <= most_way { Ok(()) } else { Err(format!("{name}: parameters part by {share:.2e} of their way")) }
 }
 
 const LOSS: f32 = 1e-5;
