@@ -2,10 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::{Activation, Call, Real, Region, UniformView, fold, math, parallel};
-
-/// Iterations that an invocation of `serial` may make: llvmpipe ends loops after 65,535.
-const ITERATIONS: u32 = 60_000;
+use super::{Activation, Call, ITERATIONS, Real, Region, UniformView, fold, math, parallel};
 
 /// Rows of a block in the twin.
 const BLOCK: usize = 32;

@@ -4,7 +4,7 @@
 use multiversion::multiversion;
 
 use super::dropout::{self, Dropout};
-use super::{Activation, Call, Real, Region, UniformView, fold, math, parallel};
+use super::{Activation, Call, ITERATIONS, Real, Region, UniformView, fold, math, parallel};
 
 /// Rows of a block in the twin: whole blocks of a small product.
 const BLOCK: usize = 60;
@@ -62,9 +62,6 @@ kernel! {
     uniform x |p| UniformView::holds(p.rows * p.inner);
     parts |p, b| parts(&p, &b)
 }
-
-/// Iterations that an invocation of `serial` may make: llvmpipe ends loops after 65,535.
-const ITERATIONS: u32 = 60_000;
 
 /// Whether widths and stride are such that vectors and slices begin where they may, and loops end before they are cut short.
 fn is_serial(p: &Params) -> bool {

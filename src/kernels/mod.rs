@@ -54,6 +54,9 @@ pub fn fold(groups: u32) -> [u32; 3] {
     [groups.div_ceil(y), y, 1]
 }
 
+/// Iterations that an invocation of an entry point `serial` may make: llvmpipe ends loops after 65,535.
+const ITERATIONS: u32 = 60_000;
+
 /// The runs that `rows` rows are dealt to: run `slice` of `slices`.
 pub fn slice_rows(rows: usize, slices: usize, slice: usize) -> std::ops::Range<usize> {
     let each = rows.div_ceil(slices);
