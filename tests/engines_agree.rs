@@ -54,9 +54,9 @@ struct Trained {
     after: Tensors,
 }
 
-/// Of the initial parameters. Where something that rounding alone decides comes up, such as the side of ReLU's kink, engines part
-/// by .01 of their way from there on: with one in six of seeds that were tried they did, with the others by 1.5e-6 at most.
-/// So two of three have to agree; a kernel that is wrong would have none.
+/// Of the initial parameters. With one of the seeds 1 to 6 (3, in one order of sums and not in another) engines part from some step on, by
+/// .008 of their way and 3e-4 of a loss after 50 steps; with the others by 1.5e-6 of it at most, with f32. What decides there was not
+/// found. So one of three may part, though no further than [`PARTED`] times the bounds.
 const SEEDS: [u64; 3] = [1, 2, 3];
 
 fn train(engine: Box<dyn Engine>, storage: ItemStorage, seed: u64) -> Trained {
@@ -122,7 +122,9 @@ fn one_seed_gives_the_same_bits_on_an_adapter_and_agrees_with_the_cpu() {
                 assert!(bits(&trained) == bits(&again), "{}: parameters", adapter.name);
             }
             let name = format!("{}, {storage:?}, seed {seed}", adapter.name);
-            parted.extend(agree(&name, &cpu(2, storage, seed), &trained, most).err());
+            let twin = cpu(2, storage, seed);
+            parted.extend(agree(&name, &twin, &trained, most).err());
+            agree(&name, &twin, &trained, (most.0 * PARTED as f32, most.1 * PARTED)).unwrap();
         }
         assert!(parted.len() <= 1, "{parted:?}");
     }
@@ -160,7 +162,8 @@ fn agree(name: &str, twin: &Trained, gpu: &Trained, (most_loss, most_way): (f32,
         for (loss, want, got) in
             [("seq2item", want.seq2item, got.seq2item), ("seq2seq of all pairs", want.seq2seq_all, got.seq2seq_all)]
         {
-            if (want - got).abs() > most_loss * want.abs() || got.is_nan() {
+            let near = (want - got).abs() <= most_loss * want.abs();
+            if !near {
                 return Err(format!("{name}: step {step}, {loss}: {got} instead of {want}"));
             }
         }
@@ -181,6 +184,7 @@ fn agree(name: &str, twin: &Trained, gpu: &Trained, (most_loss, most_way): (f32,
 }
 
 const LOSS: f32 = 1e-5;
+const PARTED: f64 = 1000.0;
 const WAY: f64 = 1e-4;
 
 /// Where numbers part by rounding, one in thousands of those that are stored is rounded up here and down there.
