@@ -54,10 +54,9 @@ struct Trained {
     after: Tensors,
 }
 
-/// Of the initial parameters. With one of the seeds 1 to 6 (3, in one order of sums and not in another) engines part from some step on, by
-/// .008 of their way and 3e-4 of a loss after 50 steps; with the others by 1.5e-6 of it at most, with f32. What decides there was not
-/// found. So one of three may part, though no further than [`PARTED`] times the bounds.
-const SEEDS: [u64; 3] = [1, 2, 3];
+/// Of the initial parameters: seeds with which no input of a ReLU comes nearer to 0 than 3e-7 in all steps. With seed 3 one is 6e-9 in
+/// step 9, so that rounding decides whether its gradient is there, and engines part from that step on by .008 of their way.
+const SEEDS: [u64; 3] = [1, 2, 4];
 
 fn train(engine: Box<dyn Engine>, storage: ItemStorage, seed: u64) -> Trained {
     let (items, batches) = batches();
@@ -113,7 +112,6 @@ fn one_seed_gives_the_same_bits_on_an_adapter_and_agrees_with_the_cpu() {
             ..EngineRequest::default()
         };
         let most = if storage == ItemStorage::F32 { (LOSS, WAY) } else { (LOSS_OF_16_BITS, WAY_OF_16_BITS) };
-        let mut parted = Vec::new();
         for seed in SEEDS {
             let trained = train(open(request.clone()), storage, seed);
             if seed == SEEDS[0] {
@@ -122,11 +120,8 @@ fn one_seed_gives_the_same_bits_on_an_adapter_and_agrees_with_the_cpu() {
                 assert!(bits(&trained) == bits(&again), "{}: parameters", adapter.name);
             }
             let name = format!("{}, {storage:?}, seed {seed}", adapter.name);
-            let twin = cpu(2, storage, seed);
-            parted.extend(agree(&name, &twin, &trained, most).err());
-            agree(&name, &twin, &trained, (most.0 * PARTED as f32, most.1 * PARTED)).unwrap();
+            agree(&name, &cpu(2, storage, seed), &trained, most);
         }
-        assert!(parted.len() <= 1, "{parted:?}");
     }
 }
 
@@ -150,22 +145,21 @@ fn activations_in_16_bits_give_the_same_bits_again_and_agree_with_f32() {
         assert!(bits(&half) == bits(&again), "{}: parameters", adapter.name);
         // An engine that stored f32 after all would pass, too.
         assert_ne!(half.losses, whole.losses, "{}", adapter.name);
-        agree(&format!("{}, activations in 16 bits", adapter.name), &whole, &half, (LOSS_OF_F16, WAY_OF_F16)).unwrap();
+        agree(&format!("{}, activations in 16 bits", adapter.name), &whole, &half, (LOSS_OF_F16, WAY_OF_F16));
     }
 }
 
 /// Rounding differs between engines, and Adam's first steps make as much of a gradient that is noise as of any other, so
 /// single parameters may part; losses and the way that the parameters went may not.
-fn agree(name: &str, twin: &Trained, gpu: &Trained, (most_loss, most_way): (f32, f64)) -> Result<(), String> {
-    for (step, (want, got)) in twin.losses.iter().zip(&gpu.losses).enumerate() {
+fn agree(name: &str, twin: &Trained, gpu: &Trained, (most_loss, most_way): (f32, f64)) {
+    for (step, (want, got)) in (1..).zip(twin.losses.iter().zip(&gpu.losses)) {
         assert_eq!((want.examples, want.pairs), (got.examples, got.pairs));
         for (loss, want, got) in
             [("seq2item", want.seq2item, got.seq2item), ("seq2seq of all pairs", want.seq2seq_all, got.seq2seq_all)]
         {
+            // Not `>`, which NaN would pass.
             let near = (want - got).abs() <= most_loss * want.abs();
-            if !near {
-                return Err(format!("{name}: step {step}, {loss}: {got} instead of {want}"));
-            }
+            assert!(near, "{name}: step {step}, {loss}: {got} instead of {want}");
         }
     }
     assert_eq!(twin.losses.len(), gpu.losses.len());
@@ -180,11 +174,10 @@ fn agree(name: &str, twin: &Trained, gpu: &Trained, (most_loss, most_way): (f32,
     }
     let share = (apart / way).sqrt();
     println!("{name}: parameters part by {share:.2e} of their way");
-    if share <= most_way { Ok(()) } else { Err(format!("{name}: parameters part by {share:.2e} of their way")) }
+    assert!(share <= most_way, "{name}: parameters part by {share:.2e} of their way");
 }
 
 const LOSS: f32 = 1e-5;
-const PARTED: f64 = 1000.0;
 const WAY: f64 = 1e-4;
 
 /// Where numbers part by rounding, one in thousands of those that are stored is rounded up here and down there.
