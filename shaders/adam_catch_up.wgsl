@@ -1,6 +1,6 @@
 // working[r] = row item_r of the table and of both moments, with the updates that dense Adam (see adam.wgsl) gives rows
-// without a gradient: g = 0 in steps updated + 1 .. step. A few of them, and those of early steps, are made one by one;
-// all others at once, where src/kernels/adam_catch_up.rs says how.
+// without a gradient: g = 0 in steps updated + 1 .. step. Some of them are made one by one, all others at once;
+// src/kernels/adam_catch_up.rs says which and how.
 //
 // `main`: one invocation a word. `serial`: one invocation sixteen elements of a row.
 // Parameters: kernels::adam_catch_up::Params.
@@ -40,7 +40,16 @@ const EPSILON = 1e-8;
 // As in the twin.
 const FEW = 4u;
 const EARLY = 1024u;
-const LONGEST = 256u;
+const MOST = 64u;
+
+// How many of the updates between two steps are made one by one.
+fn one_by_one_of(start: u32, end: u32) -> u32 {
+    let all = end - start;
+    if all <= FEW {
+        return all;
+    }
+    return select(0u, min(all, MOST >> (start / (EARLY / 4u))), start < EARLY);
+}
 
 const LOG2_BETA1 = -0.15200309344504997;
 const LOG2_BETA2 = -0.0014434168696687186;
@@ -77,13 +86,7 @@ fn caught_up(old: vec3<f32>, done: u32) -> vec3<f32> {
     var v = old.z;
     // Without a second moment it never had a gradient.
     if v > 0.0 {
-        var end = done; // of those one by one
-        if done < EARLY || params.step - done <= FEW {
-            end = min(params.step, done + LONGEST);
-        } else {
-            let decayed = vec2<f32>(m, v) * decays(params.step - done);
-            h -= later(nodes(done), m, sqrt(v)) - later(nodes(params.step), decayed.x, sqrt(decayed.y));
-        }
+        let end = done + one_by_one_of(done, params.step);
         for (var step = done + 1u; step <= end; step++) {
             let at = 6u * (min(step, params.steps) - 1u);
             m = BETA1 * m;
@@ -91,9 +94,10 @@ fn caught_up(old: vec3<f32>, done: u32) -> vec3<f32> {
             h -= rates[at] * m / (sqrt(v) * rates[at + 1u] + EPSILON);
         }
         if end < params.step {
-            let rest = decays(params.step - end);
-            m *= rest.x;
-            v *= rest.y;
+            let left = vec2<f32>(m, v) * decays(params.step - end);
+            h -= later(nodes(end), m, sqrt(v)) - later(nodes(params.step), left.x, sqrt(left.y));
+            m = left.x;
+            v = left.y;
         }
     }
     return vec3<f32>(h, m, v);
@@ -188,17 +192,7 @@ fn serial(
     }
     let done = updated[item];
     let moves = dot(any, vec4<f32>(1.0)) > 0.0;
-    let few = done < EARLY || params.step - done <= FEW;
-    if moves && !few {
-        let before = nodes(done);
-        let after = nodes(params.step);
-        let decay = decays(params.step - done);
-        for (var c = 0u; c < OWN; c++) {
-            let left = later4(after, m[c] * decay.x, sqrt(v[c] * decay.y));
-            h[c] -= later4(before, m[c], sqrt(v[c])) - left;
-        }
-    }
-    let end = select(done, min(params.step, done + LONGEST), moves && few); // of those one by one
+    let end = select(done, done + one_by_one_of(done, params.step), moves);
     for (var step = done + 1u; step <= end; step++) {
         let rate_at = 6u * (min(step, params.steps) - 1u);
         let rate = rates[rate_at];
@@ -209,13 +203,24 @@ fn serial(
             h[c] -= rate * m[c] / (sqrt(v[c]) * correction + EPSILON);
         }
     }
-    let rest = decays(select(0u, params.step - end, moves));
+    if moves && end < params.step {
+        let before = nodes(end);
+        let after = nodes(params.step);
+        let decay = decays(params.step - end);
+        for (var c = 0u; c < OWN; c++) {
+            let later_m = m[c] * decay.x;
+            let later_v = v[c] * decay.y;
+            h[c] -= later4(before, m[c], sqrt(v[c])) - later4(after, later_m, sqrt(later_v));
+            m[c] = later_m;
+            v[c] = later_v;
+        }
+    }
     for (var c = 0u; c < OWN; c++) {
         if part + c < vectors {
             let to = row * vectors + part + c;
             working4[to] = h[c];
-            working4[params.plane / 4u + to] = m[c] * rest.x;
-            working4[params.plane / 2u + to] = v[c] * rest.y;
+            working4[params.plane / 4u + to] = m[c];
+            working4[params.plane / 2u + to] = v[c];
         }
     }
 }

@@ -6,8 +6,10 @@
 //! of step f, the update of step s is m w / (sqrt(v) y + epsilon), w = beta1^(s - f) rate_s, y = beta2^((s - f) / 2)
 //! correction_s. Weights w vanish before y has changed by much, so that the sum over all s > f is, for any m and v, the sum
 //! over two nodes of Gauss's quadrature for that distribution of y. What is left of it after step t has the same form, with
-//! the moments of t. The sum is that of dense Adam to 1e-8 of itself; in early steps, where corrections change fast, updates
-//! are made one by one, [`LONGEST`] of them at most: by then the first moment is 2e-12 of what it was.
+//! the moments of t. That is the sum of dense Adam to 1e-8 of itself from step [`EARLY`] on. Before, corrections change
+//! faster, and the first updates are made one by one, so many that what is left of the first moment makes it as good: to 4e-8.
+
+use std::ops::RangeInclusive;
 
 use multiversion::multiversion;
 
@@ -17,14 +19,26 @@ use super::{Real, fold, parallel};
 
 /// As many updates are always made one by one.
 pub const FEW: u32 = 4;
-/// Rows of earlier steps are given their updates one by one.
+/// From this step on, more than few are made at once.
 pub const EARLY: u32 = 1024;
-/// The most updates of a row that are made one by one.
-pub const LONGEST: u32 = 256;
+/// So many are made one by one after the first steps, and half as many after each quarter of [`EARLY`].
+const MOST: u32 = 64;
 /// After as many steps nothing is left of the first moment: it is zero before it is denormal, which is slow.
 const GONE: u32 = 700;
 /// Columns of `rates`: rate and correction of a step, then weight and y of both nodes for the steps after it.
 pub const COLUMNS: usize = 6;
+
+/// How many of the updates between two steps are made one by one.
+pub fn one_by_one_of(from: u32, to: u32) -> u32 {
+    let all = to - from;
+    if all <= FEW {
+        all
+    } else if from < EARLY {
+        all.min(MOST >> (from / (EARLY / 4)))
+    } else {
+        0
+    }
+}
 
 /// `rates` of steps 1, 2, ...
 pub fn rates(learning_rate: f64, steps: usize) -> Vec<f32> {
@@ -132,21 +146,22 @@ pub fn twin<R: Real, S: Stored<R>>(
             S::load(&second_moment[at], p.packed, v);
             // A row that never had a gradient has nothing to be given.
             if updated[item] < p.step && v.iter().any(|v| *v != R::zero()) {
-                let few = updated[item] < EARLY || p.step - updated[item] <= FEW;
-                let catch_up = if few { one_by_one } else { at_once };
-                catch_up(p, updated[item], rates, (h, m, v));
+                let end = updated[item] + one_by_one_of(updated[item], p.step);
+                one_by_one(p, updated[item] + 1..=end, rates, (h, m, v));
+                at_once(p, end, rates, (h, m, v));
             }
         }
     });
 }
 
-/// The updates of one row after step `from`.
+/// The updates of one row in these steps.
 #[multiversion(targets = "simd")]
-fn one_by_one<R: Real>(p: &Params, from: u32, rates: &[R], (h, m, v): (&mut [R], &mut [R], &mut [R])) {
+fn one_by_one<R: Real>(p: &Params, steps: RangeInclusive<u32>, rates: &[R], (h, m, v): (&mut [R], &mut [R], &mut [R])) {
     // A register's worth at a time, so that the moments stay in registers from step to step.
     const LANES: usize = 16;
-    let end = p.step.min(from + LONGEST);
-    let rest = decays(p.step - end);
+    if steps.is_empty() {
+        return;
+    }
     let rate_of = |step: u32| {
         let at = COLUMNS * (step.min(p.steps) as usize - 1);
         (rates[at], rates[at + 1])
@@ -158,23 +173,24 @@ fn one_by_one<R: Real>(p: &Params, from: u32, rates: &[R], (h, m, v): (&mut [R],
         hs[..n].copy_from_slice(h);
         ms[..n].copy_from_slice(m);
         vs[..n].copy_from_slice(v);
-        for step in from + 1..=end {
+        for step in steps.clone() {
             let (rate, correction) = rate_of(step);
             for lane in 0..LANES {
                 update(&mut hs[lane], &mut ms[lane], &mut vs[lane], R::zero(), rate, correction);
             }
         }
-        for lane in 0..n {
-            h[lane] = hs[lane];
-            m[lane] = ms[lane] * rest.0;
-            v[lane] = vs[lane] * rest.1;
-        }
+        h.copy_from_slice(&hs[..n]);
+        m.copy_from_slice(&ms[..n]);
+        v.copy_from_slice(&vs[..n]);
     }
 }
 
-/// The updates of one row after step `from`.
+/// The updates of one row after step `from`, up to the last that was taken.
 #[multiversion(targets = "simd")]
 fn at_once<R: Real>(p: &Params, from: u32, rates: &[R], (h, m, v): (&mut [R], &mut [R], &mut [R])) {
+    if from == p.step {
+        return;
+    }
     let nodes = |step: u32| {
         let at = COLUMNS * (step.min(p.steps) as usize - 1);
         [rates[at + 2], rates[at + 3], rates[at + 4], rates[at + 5]]

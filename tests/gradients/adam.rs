@@ -180,25 +180,29 @@ fn adam_catch_up() {
 fn a_row_catches_up_over_a_thousand_steps() {
     let start = Plain { parameter: 0.5, m: 0.3, v: 0.2 };
     let all_rates = all_rates(1010);
-    for behind in [1, 255, 256, 257, 1000] {
+    for behind in [1, 63, 64, 65, 257, 1000] {
         let [table, m, v] = catch_up_one([start.parameter, start.m, start.v], 1010 - behind, 1010, &all_rates);
         let mut dense = start;
         (1011 - behind as i32..=1010).for_each(|step| dense.step(step, 0.0));
         assert!((table - dense.parameter).abs() <= ADAM_TOLERANCE, "{behind} steps: {table}, dense {dense:?}");
         // The constants are f32: 6e-8 each, to the power of up to 1000.
         for (got, want) in [(m, dense.m), (v, dense.v)] {
-            assert!((got - want).abs() <= 1e-4 * want, "{behind} steps: {got}, dense {dense:?}");
+            // A first moment of more than 700 steps ago is given up.
+            assert!((got - want).abs() <= 1e-4 * want + 1e-31, "{behind} steps: {got}, dense {dense:?}");
         }
     }
 }
 
-/// Many updates made at once are those of dense Adam, one after the other: for moments of all sizes, from the first step on
-/// where that is done, over few and many steps, with a halt between, and past the table's end.
+/// Many updates made at once are those of dense Adam, one after the other: for moments of all sizes, from early steps on,
+/// after which some are made one by one, and late ones, over few and many steps, with a halt between, and past the table's end.
 #[test]
 fn updates_at_once_are_the_sum_of_all() {
     let steps = 6000;
     let (all_rates, few) = (all_rates(steps as usize), adam_catch_up::FEW);
-    for from in [adam_catch_up::EARLY, 1500, 4000, 5990, 6500] {
+    let early = [1, 3, 16, 32, 100, 255, 256, 300, 511, 512, 767, 768, 1023];
+    for from in early.into_iter().chain([adam_catch_up::EARLY, 1500, 4000, 5990, 6500]) {
+        // Of the updates that come to the most.
+        let (rate, correction) = (rates(from as i32 + 1).0, rates(from as i32 + 20).1);
         for behind in [few + 1, few + 2, 20, 100, 255, 400, 700, 701, 3000] {
             for (m, v) in
                 [(0.3, 0.2), (-0.3, 1e3), (1e-4, 1e-7), (1e-8, 1e-15), (-1e-9, 1e-17), (1e-9, 1e-20), (0.0, 0.1)]
@@ -211,15 +215,23 @@ fn updates_at_once_are_the_sum_of_all() {
                 let all = catch_up_one([start.parameter, m, v], from, to, &all_rates);
                 let before = catch_up_one([start.parameter, m, v], from, halt, &all_rates);
                 for got in [all, catch_up_one(before, halt, to, &all_rates)] {
-                    // The table is of f32: a few roundings of 6e-8 of up to twice what all updates together come to. Of its
-                    // last row's corrections, which later steps take, 2e-3 are missing.
-                    let whole = 20.0 * LEARNING_RATE * m.abs() / (v.sqrt() + 1e-8);
-                    let tolerance = whole * if to > steps as u32 { 3e-3 } else { 1e-7 };
+                    // The table is of f32: a few roundings of 6e-8 of up to twice what all updates together come to. Where
+                    // some are made one by one, beta1 in f32 is off by 3e-8 to the power of their number. Of the table's
+                    // last corrections, which later steps take, 2e-3 are missing.
+                    let whole = 20.0 * f64::from(rate) * m.abs() / (v.sqrt() * f64::from(correction) + 1e-8);
+                    let share = if to > steps as u32 {
+                        3e-3
+                    } else if from < adam_catch_up::EARLY {
+                        3e-7
+                    } else {
+                        1e-7
+                    };
+                    let tolerance = whole * share;
                     let off = (got[0] - dense.parameter).abs();
                     assert!(off <= tolerance, "{from}, {behind}, {start:?}: {got:?}, dense {dense:?}, off by {off}");
                     for (got, want) in [(got[1], dense.m), (got[2], dense.v)] {
-                        // Powers are f32; a first moment of more than 700 steps ago is given up.
-                        assert!((got - want).abs() <= 1e-6 * want.abs() + 1e-31 * m.abs(), "{got}, dense {dense:?}");
+                        // Constants are f32; a first moment of more than 700 steps ago is given up.
+                        assert!((got - want).abs() <= 5e-6 * want.abs() + 1e-31 * m.abs(), "{got}, dense {dense:?}");
                     }
                 }
             }

@@ -172,7 +172,7 @@ fn adam_catch_up() {
     let mut random = Random::new();
     let rates: Vec<f64> = adam_catch_up::rates(0.01, 2000).into_iter().map(f64::from).collect();
     for ((rows, items, dim), storage) in with_storage(ROWS) {
-        // Rows from 0 to 40 steps behind, and some around or past the most that are made one by one, or at once; rates of
+        // Rows from 0 to 40 steps behind, and some since steps after which more or fewer updates are made one by one; rates of
         // their own for the first steps only.
         let (step, steps) = random.one_of(&[(600, 500), (2000, 1950), (2000, 2000)]);
         let chunk = Chunk::new(&mut random, rows, items, dim);
@@ -186,8 +186,7 @@ fn adam_catch_up() {
             steps,
             packed: storage.packed(),
         };
-        let longest = adam_catch_up::LONGEST;
-        let far = [longest - 1, longest, longest + 1, longest + 30, 600, 700, 701, 976, 977, step].map(|n| n.min(step));
+        let far = [63, 64, 65, 200, 330, 600, 700, 701, 976, 977, 1100, 1300, step].map(|n| n.min(step));
         let behind: Vec<u32> = (0..items)
             .map(|_| if random.below(2) == 0 { random.one_of(&far) } else { random.below(41) as u32 })
             .collect();
