@@ -1,7 +1,8 @@
 //! The CPU engine: walks a list of kernel calls and runs each one's Rust twin on a pool of threads.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::profile::measure_cpu;
@@ -76,7 +77,7 @@ impl Engine for CpuEngine {
     fn run(&mut self, label: &str, calls: &[Call]) -> Result<()> {
         let CpuEngine { pool, buffers, profile, .. } = self;
         let mut profile = profile.as_mut().map(|(epoch, spans)| (Arc::<str>::from(label), *epoch, spans));
-        pool.install(|| {
+        awake(pool, || {
             for call in calls {
                 let slots = call
                     .regions
@@ -133,6 +134,38 @@ impl Engine for CpuEngine {
     fn collect(&mut self, pending: &PendingRead, _wait: bool) -> Result<Option<Vec<u32>>> {
         Ok(self.reads.remove(&pending.0))
     }
+}
+
+/// Runs `work` on a thread of the pool; the others look for its parts without pause until it is done. Between calls, or while
+/// one thread alone has something to do, they would go to sleep, and take longer to wake than most calls last.
+fn awake(pool: &rayon::ThreadPool, work: impl FnOnce() + Send) {
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let (here, done) = (AtomicUsize::new(1), AtomicBool::new(false));
+    let work = Mutex::new(Some(work));
+    pool.broadcast(|thread| {
+        if thread.index() > 0 {
+            here.fetch_add(1, Ordering::Relaxed);
+            while !done.load(Ordering::Acquire) {
+                if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                    std::thread::yield_now();
+                }
+            }
+            return;
+        }
+        // Set also where the work panics.
+        let _done = Done(&done);
+        // A thread that came later would do so while it waits inside a part of the work, which it then would never end.
+        while here.load(Ordering::Relaxed) < thread.num_threads() {
+            std::thread::yield_now();
+        }
+        let work = work.lock().expect("one thread takes it").take().expect("it is taken once");
+        work();
+    });
 }
 
 /// The widest instructions that twins are run in.
