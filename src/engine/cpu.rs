@@ -187,3 +187,27 @@ fn processor_name() -> String {
     });
     named.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use rayon::prelude::*;
+
+    use super::*;
+
+    /// Parts of parts, which threads take from each other while they wait, in many short works.
+    #[test]
+    fn work_ends_with_any_number_of_threads() {
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let parts = |n: u64| (0..n).into_par_iter().map(|i| (0..i % 100).into_par_iter().sum::<u64>()).sum::<u64>();
+            for _ in 0..500 {
+                let mut sum = 0;
+                awake(&pool, || sum = parts(200));
+                assert_eq!(sum, 2 * (1..100).map(|i| i * (i - 1) / 2).sum::<u64>());
+            }
+            assert!(catch_unwind(AssertUnwindSafe(|| awake(&pool, || panic!("a kernel's")))).is_err());
+        }
+    }
+}
