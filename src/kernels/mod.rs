@@ -110,7 +110,7 @@ macro_rules! kernel {
                 fits: |bytes| { let $u: Params = bytemuck::pod_read_unaligned(bytes); $fits },
             }),*],
             parts: $crate::kernels::call_parts!([$($field)*] $($pp $pb [$($pr)?] $parts)?),
-            only_parts: !<[&str]>::is_empty(&[$($(stringify!($only))?)?]),
+            only_parts: $crate::kernels::is_only!($($($only)?)?),
             // Every parameter as an f64 of its name.
             #[allow(unused_variables)]
             work: |bytes, $s, activations| {
@@ -148,6 +148,17 @@ macro_rules! serial_groups {
     };
 }
 use serial_groups;
+
+/// Whether `kernel!` has `parts only`.
+macro_rules! is_only {
+    () => {
+        false
+    };
+    (only) => {
+        true
+    };
+}
+use is_only;
 
 /// What `kernel!` makes of its `parts`, if any.
 macro_rules! call_parts {
