@@ -51,24 +51,24 @@ pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], y: &mut [R], stats: &mut [
 fn norm_rows<R: Real>(dim: usize, x: &[R], norm: &[R], y: &mut [R], stats: &mut [R]) {
     // A row of a known length stays in registers.
     match dim {
-        64 => norm_rows_of(64, x, norm, y, stats),
-        _ => norm_rows_of(dim, x, norm, y, stats),
+        64 => norm_rows_of(64, x, norm, y, stats, &mut [R::zero(); 64]),
+        _ => norm_rows_of(dim, x, norm, y, stats, &mut vec![R::zero(); dim]),
     }
 }
 
 #[inline(always)]
-fn norm_rows_of<R: Real>(dim: usize, x: &[R], norm: &[R], y: &mut [R], stats: &mut [R]) {
-    let (weight, bias) = (&norm[..dim], &norm[dim..2 * dim]);
+fn norm_rows_of<R: Real>(dim: usize, x: &[R], norm: &[R], y: &mut [R], stats: &mut [R], centred: &mut [R]) {
+    let (weight, bias, centred) = (&norm[..dim], &norm[dim..2 * dim], &mut centred[..dim]);
     let n = R::of(dim as f32);
     for ((x, y), stats) in x.chunks_exact(dim).zip(y.chunks_exact_mut(dim)).zip(stats.chunks_exact_mut(2)) {
         let mean = math::sum(x) / n;
         for d in 0..dim {
-            y[d] = x[d] - mean;
+            centred[d] = x[d] - mean;
         }
-        let variance = math::dot(y, y) / n;
+        let variance = math::dot(centred, centred) / n;
         let rstd = (variance + R::of(EPSILON)).sqrt().recip();
         for d in 0..dim {
-            y[d] = y[d] * rstd * weight[d] + bias[d];
+            y[d] = centred[d] * rstd * weight[d] + bias[d];
         }
         stats[0] = mean;
         stats[1] = rstd;

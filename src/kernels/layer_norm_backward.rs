@@ -4,9 +4,6 @@ use multiversion::multiversion;
 
 use super::{Activation, Call, ITERATIONS, Real, Region, UniformView, fold, math, parallel};
 
-/// Rows of a block in the twin.
-const BLOCK: usize = 32;
-
 kernel! {
     /// A workgroup goes through the rows of a slice; or of 32 columns of it.
     "layer_norm_backward"
@@ -79,59 +76,68 @@ pub fn twin<R: Real>(p: &Params, x: &[R], norm: &[R], stats: &[R], dy: &[R], dx:
             weight.fill(R::zero());
             bias.fill(R::zero());
         }
-        // What a block's rows are read for stays in the cache from one to the other.
-        let starts = rows.step_by(BLOCK);
-        for (start, dx) in starts.zip(dx.chunks_mut(BLOCK * dim)) {
-            let (x, dy) = (&x[start * dim..][..dx.len()], &dy[start * dim..][..dx.len()]);
-            gradient_rows(p, x, &norm[..dim], &stats[2 * start..], dy, dx);
-            add_rows(x, &stats[2 * start..], dy, weight, bias);
-        }
+        let (x, dy) = (&x[rows.start * dim..][..dx.len()], &dy[rows.start * dim..][..dx.len()]);
+        gradient_rows(p, x, &norm[..dim], &stats[2 * rows.start..], dy, dx, (weight, bias));
     });
 }
 
 #[multiversion(targets = "simd")]
-fn gradient_rows<R: Real>(p: &Params, x: &[R], weight: &[R], stats: &[R], dy: &[R], dx: &mut [R]) {
-    // A row of a known length stays in registers.
-    match weight.len() {
-        64 => gradient_rows_of(64, p, x, weight, stats, dy, dx),
-        dim => gradient_rows_of(dim, p, x, weight, stats, dy, dx),
+fn gradient_rows<R: Real>(
+    p: &Params,
+    x: &[R],
+    weight: &[R],
+    stats: &[R],
+    dy: &[R],
+    dx: &mut [R],
+    (dweight, dbias): (&mut [R], &mut [R]),
+) {
+    const DIM: usize = 64;
+    if weight.len() == DIM {
+        // Rows of a known length, and what they add up to, stay in registers.
+        let (mut of_weight, mut of_bias) = ([R::zero(); DIM], [R::zero(); DIM]);
+        of_weight.copy_from_slice(dweight);
+        of_bias.copy_from_slice(dbias);
+        let memory = [&mut [R::zero(); DIM][..], &mut [R::zero(); DIM]];
+        gradient_rows_of(DIM, p, x, weight, stats, dy, dx, (&mut of_weight, &mut of_bias), memory);
+        dweight.copy_from_slice(&of_weight);
+        dbias.copy_from_slice(&of_bias);
+    } else {
+        let dim = weight.len();
+        let memory = [&mut vec![R::zero(); dim][..], &mut vec![R::zero(); dim]];
+        gradient_rows_of(dim, p, x, weight, stats, dy, dx, (dweight, dbias), memory);
     }
 }
 
+#[allow(clippy::too_many_arguments)] // the shader's bindings, and memory to work in
 #[inline(always)]
-fn gradient_rows_of<R: Real>(dim: usize, p: &Params, x: &[R], weight: &[R], stats: &[R], dy: &[R], dx: &mut [R]) {
+fn gradient_rows_of<R: Real>(
+    dim: usize,
+    p: &Params,
+    x: &[R],
+    weight: &[R],
+    stats: &[R],
+    dy: &[R],
+    dx: &mut [R],
+    (dweight, dbias): (&mut [R], &mut [R]),
+    [scaled, centred]: [&mut [R]; 2],
+) {
     let n = R::of(p.dim as f32);
-    let mut scaled = vec![R::zero(); dim];
-    let mut centred = vec![R::zero(); dim];
+    let (weight, dweight, dbias) = (&weight[..dim], &mut dweight[..dim], &mut dbias[..dim]);
+    let (scaled, centred) = (&mut scaled[..dim], &mut centred[..dim]);
     let rows = x.chunks_exact(dim).zip(dy.chunks_exact(dim)).zip(stats.chunks_exact(2));
     for (dx, ((x, dy), stats)) in dx.chunks_exact_mut(dim).zip(rows) {
         let (mean, rstd) = (stats[0], stats[1]);
         for d in 0..dim {
             scaled[d] = dy[d] * weight[d];
             centred[d] = (x[d] - mean) * rstd;
+            dweight[d] += dy[d] * centred[d];
+            dbias[d] += dy[d];
         }
-        let along_one = math::sum(&scaled) / n;
-        let along_x = math::dot(&scaled, &centred) / n;
+        let along_one = math::sum(scaled) / n;
+        let along_x = math::dot(scaled, centred) / n;
         for d in 0..dim {
-            scaled[d] = rstd * (scaled[d] - along_one - centred[d] * along_x);
-        }
-        if p.accumulate == 1 {
-            math::add_scaled(dx, R::one(), &scaled);
-        } else {
-            dx.copy_from_slice(&scaled);
-        }
-    }
-}
-
-#[multiversion(targets = "simd")]
-fn add_rows<R: Real>(x: &[R], stats: &[R], dy: &[R], weight: &mut [R], bias: &mut [R]) {
-    let dim = weight.len();
-    let bias = &mut bias[..dim];
-    for ((x, dy), stats) in x.chunks_exact(dim).zip(dy.chunks_exact(dim)).zip(stats.chunks_exact(2)) {
-        let (mean, rstd) = (stats[0], stats[1]);
-        for d in 0..dim {
-            weight[d] += dy[d] * (x[d] - mean) * rstd;
-            bias[d] += dy[d];
+            let gradient = rstd * (scaled[d] - along_one - centred[d] * along_x);
+            dx[d] = if p.accumulate == 1 { dx[d] + gradient } else { gradient };
         }
     }
 }

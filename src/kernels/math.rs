@@ -124,8 +124,20 @@ pub fn add_scaled<R: Real>(out: &mut [R], factor: R, a: &[R]) {
 /// Adds the rows, which are as long as `sum`, to it.
 #[multiversion(targets = "simd")]
 pub fn add_rows<R: Real>(rows: &[R], sum: &mut [R]) {
-    for row in rows.chunks_exact(sum.len()) {
-        add_scaled(sum, R::one(), row);
+    // So many columns stay in registers from row to row.
+    const COLUMNS: usize = 64;
+    let width = sum.len();
+    let (parts, rest) = sum.as_chunks_mut::<COLUMNS>();
+    let begin = width - rest.len();
+    for (part, at) in parts.iter_mut().zip((0..).step_by(COLUMNS)) {
+        let mut sums = *part;
+        for row in rows.chunks_exact(width) {
+            add_scaled(&mut sums, R::one(), &row[at..at + COLUMNS]);
+        }
+        *part = sums;
+    }
+    for row in rows.chunks_exact(width) {
+        add_scaled(rest, R::one(), &row[begin..]);
     }
 }
 
