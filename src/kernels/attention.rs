@@ -6,7 +6,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::dropout::factor;
+use super::dropout::factors;
 use super::{Activation, Ragged, Real, Region, UniformView, math, parallel};
 
 /// Queries of a block in the twin: rows of whole blocks of a small product, few of whose keys come after a query.
@@ -197,8 +197,8 @@ fn softmax<R: Real>(p: &Params, (first, start): (usize, usize), row: usize, shar
             }
         } else {
             let element = ((first + i) as u32).wrapping_mul(p.length);
-            for (j, share) in share.iter_mut().enumerate() {
-                let kept = factor::<R>(p.share_below, p.share_scale, p.share_key, element.wrapping_add(j as u32));
+            let kept = factors::<R>(p.share_below, p.share_scale, p.share_key, element);
+            for (share, kept) in share.iter_mut().zip(kept) {
                 *share *= scale * kept;
             }
         }
@@ -217,9 +217,9 @@ fn add_residual<R: Real>(p: &Params, first: usize, mixed: &[R], x: &[R], y: &mut
             y[e] = x[e] + mixed[e];
         }
     } else {
-        for e in 0..y.len() {
-            let kept = factor::<R>(p.drop_below, p.drop_scale, p.drop_key, (first + e) as u32);
-            y[e] = x[e] + kept * mixed[e];
+        let kept = factors::<R>(p.drop_below, p.drop_scale, p.drop_key, first as u32);
+        for ((y, kept), (&x, &mixed)) in y.iter_mut().zip(kept).zip(x.iter().zip(mixed)) {
+            *y = x + kept * mixed;
         }
     }
 }

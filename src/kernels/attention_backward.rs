@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::attention::{BLOCK, scores};
 use super::attention::{SequenceRun, sequence_runs};
-use super::dropout::factor;
+use super::dropout::factors;
 use super::{Activation, Real, Region, UniformView, math, parallel};
 
 /// Queries whose shares the twin keeps until the gradients of their keys are made of them: some blocks.
@@ -162,8 +162,9 @@ fn sequence<R: Real>(
 /// The gradient of the attention's own output, through its dropout, of elements from `first` on.
 #[multiversion(targets = "simd")]
 fn drop_output<R: Real>(p: &Params, first: usize, dy: &[R], dmixed: &mut [R]) {
-    for (e, (dmixed, &dy)) in dmixed.iter_mut().zip(dy).enumerate() {
-        *dmixed = dy * factor::<R>(p.drop_below, p.drop_scale, p.drop_key, (first + e) as u32);
+    let kept = factors::<R>(p.drop_below, p.drop_scale, p.drop_key, first as u32);
+    for ((dmixed, &dy), kept) in dmixed.iter_mut().zip(dy).zip(kept) {
+        *dmixed = dy * kept;
     }
 }
 
@@ -184,9 +185,9 @@ fn softmax_backward<R: Real>(
     for (i, (&log, (share, probability))) in (start..).zip(log_sum.iter().zip(rows)) {
         let element = ((first + i) as u32).wrapping_mul(p.length);
         let share = math::until(share, i + 1, end, R::neg_infinity());
-        for (j, (share, probability)) in share.iter_mut().zip(probability).enumerate() {
+        let kept = factors::<R>(p.share_below, p.share_scale, p.share_key, element);
+        for ((share, probability), kept) in share.iter_mut().zip(probability).zip(kept) {
             *probability = (*share - log).exp_fast();
-            let kept = factor::<R>(p.share_below, p.share_scale, p.share_key, element.wrapping_add(j as u32));
             *share = kept * *probability;
         }
     }

@@ -1,7 +1,7 @@
 //! Dropout masks: a hash of (key, element) decides, the same on every engine, recomputed in the backward pass.
 //!
 //! A key is drawn for every (seed, step, place); the element is an index into what is dropped. Shaders hold a copy of
-//! [`factor`] under the name `drop_factor`.
+//! [`factors`]' mask under the name `drop_factor`.
 
 use super::{Real, math};
 
@@ -35,8 +35,8 @@ impl Dropout {
     #[inline(always)]
     pub fn mask<R: Real>(self, row: &mut [R], element: u32) {
         if self.below > 0 {
-            for (d, value) in row.iter_mut().enumerate() {
-                *value *= factor(self.below, self.scale, self.key, element.wrapping_add(d as u32));
+            for (value, kept) in row.iter_mut().zip(factors::<R>(self.below, self.scale, self.key, element)) {
+                *value *= kept;
             }
         }
     }
@@ -45,8 +45,8 @@ impl Dropout {
     #[inline(always)]
     pub fn add_masked<R: Real>(self, out: &mut [R], scale: R, from: &[R], element: u32) {
         if self.below > 0 {
-            for (d, (out, &from)) in out.iter_mut().zip(from).enumerate() {
-                let kept: R = factor(self.below, self.scale, self.key, element.wrapping_add(d as u32));
+            let kept = factors::<R>(self.below, self.scale, self.key, element);
+            for ((out, &from), kept) in out.iter_mut().zip(from).zip(kept) {
                 *out += scale * kept * from;
             }
         } else {
@@ -68,7 +68,11 @@ pub fn shifted(key: u32, first: u32) -> u32 {
 /// Chris Wellons' lowbias32 of a Weyl sequence.
 #[inline(always)]
 pub(super) fn hash(key: u32, element: u32) -> u32 {
-    let mut x = element.wrapping_mul(STRIDE).wrapping_add(key);
+    mix(element.wrapping_mul(STRIDE).wrapping_add(key))
+}
+
+#[inline(always)]
+fn mix(mut x: u32) -> u32 {
     x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
     x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
     x ^ (x >> 16)
@@ -82,10 +86,15 @@ fn mix64(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// What `element` is multiplied with: 0 or `scale`.
+/// What elements from `element` on are multiplied with: 0 or `scale`.
 #[inline(always)]
-pub fn factor<R: Real>(below: u32, scale: f32, key: u32, element: u32) -> R {
-    if hash(key, element) < below { R::zero() } else { R::of(scale) }
+pub fn factors<R: Real>(below: u32, scale: f32, key: u32, element: u32) -> impl Iterator<Item = R> {
+    let mut next = element.wrapping_mul(STRIDE).wrapping_add(key);
+    std::iter::repeat_with(move || {
+        let x = next;
+        next = next.wrapping_add(STRIDE);
+        if mix(x) < below { R::zero() } else { R::of(scale) }
+    })
 }
 
 #[cfg(test)]
@@ -109,7 +118,7 @@ mod tests {
             let masks: Vec<Vec<bool>> = (0..3)
                 .map(|place| {
                     let d = Dropout::new(rate, 7, 3, place);
-                    (0..n).map(|e| factor::<f32>(d.below, d.scale, d.key, e) == 0.0).collect()
+                    factors::<f32>(d.below, d.scale, d.key, 0).take(n as usize).map(|kept| kept == 0.0).collect()
                 })
                 .collect();
             // Five standard deviations of a binomial share.
