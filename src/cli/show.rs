@@ -92,8 +92,10 @@ pub(super) fn start(start: &Start) -> Vec<String> {
 
 /// Loss parts, per example and per pair.
 pub(super) fn losses(losses: &Losses) -> String {
-    let Losses { seq2item, seq2seq, .. } = losses;
-    let seq2seq = if *seq2seq > 0.0 { format!(" s2s {seq2seq:.3}") } else { String::new() };
+    let Losses { seq2item, seq2seq, seq2seq_all, .. } = losses;
+    // One that is solved is off 0 by rounding, to either side.
+    let seq2seq = if *seq2seq < 0.0 { 0.0 } else { *seq2seq };
+    let seq2seq = if *seq2seq_all == 0.0 { String::new() } else { format!(" s2s {seq2seq:.3}") };
     format!("loss s2i {seq2item:.3}{seq2seq}")
 }
 
