@@ -1,8 +1,8 @@
 //! The CPU engine: walks a list of kernel calls and runs each one's Rust twin on a pool of threads.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::profile::measure_cpu;
@@ -145,25 +145,26 @@ fn awake(pool: &rayon::ThreadPool, work: impl FnOnce() + Send) {
             self.0.store(true, Ordering::Release);
         }
     }
-    let (here, done) = (AtomicUsize::new(1), AtomicBool::new(false));
-    let work = Mutex::new(Some(work));
-    pool.broadcast(|thread| {
-        if thread.index() > 0 {
+    let (here, done) = (&AtomicUsize::new(1), &AtomicBool::new(false));
+    pool.scope(|scope| {
+        // Set also where the work panics.
+        let _done = Done(done);
+        let own = rayon::current_thread_index();
+        scope.spawn_broadcast(move |_, thread| {
+            if Some(thread.index()) == own {
+                return;
+            }
             here.fetch_add(1, Ordering::Relaxed);
             while !done.load(Ordering::Acquire) {
                 if rayon::yield_now() != Some(rayon::Yield::Executed) {
                     std::thread::yield_now();
                 }
             }
-            return;
-        }
-        // Set also where the work panics.
-        let _done = Done(&done);
+        });
         // A thread that came later would do so while it waits inside a part of the work, which it then would never end.
-        while here.load(Ordering::Relaxed) < thread.num_threads() {
+        while here.load(Ordering::Relaxed) < pool.current_num_threads() {
             std::thread::yield_now();
         }
-        let work = work.lock().expect("one thread takes it").take().expect("it is taken once");
         work();
     });
 }
