@@ -29,7 +29,7 @@ const GONE: u32 = 700;
 pub const COLUMNS: usize = 6;
 
 /// How many of the updates between two steps are made one by one.
-pub fn one_by_one_of(from: u32, to: u32) -> u32 {
+fn one_by_one_of(from: u32, to: u32) -> u32 {
     let all = to - from;
     if all <= FEW {
         all
