@@ -4,7 +4,7 @@
 use multiversion::multiversion;
 
 use super::dropout::{self, Dropout};
-use super::{Activation, Call, ITERATIONS, Real, Region, UniformView, fold, math, parallel};
+use super::{Activation, Call, ITERATIONS, Real, Region, UniformView, fold, lines, math, parallel};
 
 /// Rows of a block in the twin: whole blocks of a small product.
 const BLOCK: usize = 60;
@@ -113,10 +113,10 @@ pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], 
             let x = &x[start * inner..][..n * inner];
             let mut dy = &dy[start * outer..][..n * outer];
             if dropout.below > 0 {
-                masked.clear();
-                masked.extend_from_slice(dy);
-                mask(dropout, &mut masked, (start as u32).wrapping_mul(p.outer));
-                dy = &masked;
+                let masked = lines::scratch(&mut masked, dy.len());
+                masked.copy_from_slice(dy);
+                mask(dropout, masked, (start as u32).wrapping_mul(p.outer));
+                dy = masked;
             }
             math::add_rows(dy, db);
             let dy = math::Matrix::new(dy, n, outer, outer);
@@ -128,10 +128,10 @@ pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], 
                 math::matmul(dx, inner, false, R::of(p.gate_scale), dy, weight);
                 gate(x, dx);
             } else {
-                product.resize(n * inner, R::zero());
-                math::matmul(&mut product, inner, false, R::of(p.gate_scale), dy, weight);
-                gate(x, &mut product);
-                add_to(&product, dx);
+                let product = lines::scratch(&mut product, n * inner);
+                math::matmul(product, inner, false, R::of(p.gate_scale), dy, weight);
+                gate(x, product);
+                add_to(product, dx);
             }
         }
     });

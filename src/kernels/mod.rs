@@ -20,6 +20,7 @@ use std::fmt;
 pub mod activations;
 mod call;
 pub mod dropout;
+pub(crate) mod lines;
 mod math;
 pub(crate) mod parallel;
 mod registry;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Real, slice_rows};
+use super::slice_rows;
 
 /// Rows of a chunk where a row is cheap.
 pub const ROWS: usize = 64;
@@ -23,14 +23,6 @@ pub fn prefetch<A>(data: &[A]) {
         // SAFETY: a hint that reads and writes nothing, at an address inside the slice.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
-}
-
-/// So many elements to work in, whatever they hold: `memory` grows, and is not cleared for what needs less.
-pub fn scratch<R: Real>(memory: &mut Vec<R>, elements: usize) -> &mut [R] {
-    if memory.len() < elements {
-        memory.resize(elements, R::zero());
-    }
-    &mut memory[..elements]
 }
 
 /// Calls `body(first row, chunk)` for each chunk of `rows` rows of `out`.
