@@ -9,13 +9,13 @@ use super::profile::measure_cpu;
 use super::{Ceilings, Description, Engine, PendingRead, Span};
 use crate::error::{Error, Result};
 use crate::kernels::activations::Activations;
-use crate::kernels::lines::Lines;
+use crate::kernels::aligned::Aligned;
 use crate::kernels::{Arguments, BufferId, Call, Region};
 
 /// Runs twins, spread over its own threads. Results do not depend on their number.
 pub struct CpuEngine {
     pool: rayon::ThreadPool,
-    buffers: Vec<Lines<u32>>,
+    buffers: Vec<Aligned<u32>>,
     reads: HashMap<u64, Vec<u32>>,
     reads_begun: u64,
     /// When profiling began, and what was timed since.
@@ -57,7 +57,7 @@ impl Engine for CpuEngine {
             Error::Device(format!("no memory for buffer {name} of {:.1} MiB", len as f64 * 4.0 / 1_048_576.0))
         })?;
         // Zeroed pages that are not touched take no memory.
-        self.buffers.push(Lines::zeroed(len.max(1)));
+        self.buffers.push(Aligned::zeroed(len.max(1)));
         Ok(BufferId(self.buffers.len() - 1))
     }
 

@@ -7,7 +7,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::dropout::factors;
-use super::{Activation, Ragged, Real, Region, UniformView, lines, math, parallel};
+use super::{Activation, Ragged, Real, Region, UniformView, aligned, math, parallel};
 
 /// Queries of a block in the twin: rows of whole blocks of a small product, few of whose keys come after a query.
 pub(super) const BLOCK: usize = 12;
@@ -143,7 +143,7 @@ pub fn twin<R: Real>(
             let first = offsets[s] as usize;
             let tokens = log_sum.len();
             let row = math::scattered(tokens);
-            let (key, shares) = lines::scratch(memory, (dim + BLOCK) * row).split_at_mut(dim * row);
+            let (key, shares) = aligned::scratch(memory, (dim + BLOCK) * row).split_at_mut(dim * row);
             let at = (first - base) * dim;
             let qkv = &qkv[3 * at..][..tokens * 3 * dim];
             let mut done = 0;

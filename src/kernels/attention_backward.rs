@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::attention::{BLOCK, scores};
 use super::attention::{SequenceRun, sequence_runs};
 use super::dropout::factors;
-use super::{Activation, Real, Region, UniformView, lines, math, parallel};
+use super::{Activation, Real, Region, UniformView, aligned, math, parallel};
 
 /// Queries whose shares the twin keeps until the gradients of their keys are made of them: some blocks.
 const SPAN: usize = 21 * BLOCK;
@@ -112,7 +112,7 @@ fn sequence<R: Real>(
     let wide = 3 * dim;
     let row = math::scattered(tokens);
     let span = SPAN.min(tokens);
-    let scratch = lines::scratch(memory, tokens * dim + 2 * (dim + span) * row + BLOCK * row);
+    let scratch = aligned::scratch(memory, tokens * dim + 2 * (dim + span) * row + BLOCK * row);
     let (dmixed, rest) = scratch.split_at_mut(tokens * dim);
     let (columns, rest) = rest.split_at_mut(2 * dim * row);
     let (shares, rest) = rest.split_at_mut(span * row);

@@ -8,7 +8,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::lines::{self, Lines};
+use super::aligned::{self, Aligned};
 use super::{Real, Region, Run, UniformView, math};
 
 /// Query rows of a block in the twin.
@@ -103,7 +103,7 @@ pub fn twin<R: Real>(p: &Params, target: &[R], query: &[R], normaliser: &mut [R]
         let chunks = normaliser[loss * rows * 2..][..rows * 2].par_chunks_mut(2 * BLOCK);
         chunks.zip(query.par_chunks(BLOCK * dim)).for_each_init(Vec::new, |memory, (normaliser, query)| {
             let rows = normaliser.len() / 2;
-            let out = lines::scratch(memory, rows * row);
+            let out = aligned::scratch(memory, rows * row);
             scores(R::of(p.scale), math::Matrix::new(query, rows, dim, dim), &candidate, n, out);
             normalisers(out, n, p.accumulate == 1, normaliser);
         });
@@ -120,7 +120,7 @@ pub(super) fn score_row(n: usize) -> usize {
 pub(super) fn scores<R: Real>(
     scale: R,
     query: math::Matrix<R>,
-    (candidate, row): &(Lines<R>, usize),
+    (candidate, row): &(Aligned<R>, usize),
     n: usize,
     out: &mut [R],
 ) {

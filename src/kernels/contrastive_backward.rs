@@ -7,9 +7,9 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::aligned::Aligned;
 use super::contrastive::{has_windows, score_row, scores, windows};
 use super::contrastive_loss::NOTHING;
-use super::lines::Lines;
 use super::{Call, Real, Region, UniformView, math, parallel};
 
 /// Rows of a loss whose shares the twin keeps until the gradients of both sides are made of them.
@@ -133,7 +133,7 @@ fn blocks(p: &Params, size: u32) -> u32 {
 struct Loss<'a, R> {
     candidate: &'a [R],
     /// `candidate`'s transpose and the length of its rows.
-    transpose: (Lines<R>, usize),
+    transpose: (Aligned<R>, usize),
     positive: &'a [u32],
     rows: Vec<u32>,
     /// Where each row is in `rows`.
@@ -162,16 +162,16 @@ impl<'a, R: Real> Loss<'a, R> {
     }
 
     /// Writes the gradient of the candidates; that of `rows`, one after the other.
-    fn gradients(&self, dim: usize, scale: R, query: &[R], dcandidate: &mut [R]) -> Lines<R> {
+    fn gradients(&self, dim: usize, scale: R, query: &[R], dcandidate: &mut [R]) -> Aligned<R> {
         let (rows, n) = (self.rows.len(), self.positive.len());
-        let mut dquery = Lines::zeroed(rows * dim);
+        let mut dquery = Aligned::zeroed(rows * dim);
         if rows == 0 || n == 0 {
             dcandidate.fill(R::zero());
             return dquery;
         }
-        let mut gathered = Lines::zeroed(rows.min(SPAN) * dim);
+        let mut gathered = Aligned::zeroed(rows.min(SPAN) * dim);
         let row = score_row(n);
-        let mut shares = Lines::zeroed(rows.min(SPAN) * row);
+        let mut shares = Aligned::zeroed(rows.min(SPAN) * row);
         for (first, dquery) in (0..rows).step_by(SPAN).zip(dquery.chunks_mut(SPAN * dim)) {
             let rows = dquery.len() / dim;
             let (gathered, shares) = (&mut gathered[..rows * dim], &mut shares[..rows * row]);

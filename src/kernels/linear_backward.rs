@@ -4,7 +4,7 @@
 use multiversion::multiversion;
 
 use super::dropout::{self, Dropout};
-use super::{Activation, Call, ITERATIONS, Real, Region, UniformView, fold, lines, math, parallel};
+use super::{Activation, Call, ITERATIONS, Real, Region, UniformView, aligned, fold, math, parallel};
 
 /// Rows of a block in the twin: whole blocks of a small product.
 const BLOCK: usize = 60;
@@ -113,7 +113,7 @@ pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], 
             let x = &x[start * inner..][..n * inner];
             let mut dy = &dy[start * outer..][..n * outer];
             if dropout.below > 0 {
-                let masked = lines::scratch(&mut masked, dy.len());
+                let masked = aligned::scratch(&mut masked, dy.len());
                 masked.copy_from_slice(dy);
                 mask(dropout, masked, (start as u32).wrapping_mul(p.outer));
                 dy = masked;
@@ -128,7 +128,7 @@ pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], 
                 math::matmul(dx, inner, false, R::of(p.gate_scale), dy, weight);
                 gate(x, dx);
             } else {
-                let product = lines::scratch(&mut product, n * inner);
+                let product = aligned::scratch(&mut product, n * inner);
                 math::matmul(product, inner, false, R::of(p.gate_scale), dy, weight);
                 gate(x, product);
                 add_to(product, dx);

@@ -18,9 +18,9 @@
 use std::fmt;
 
 pub mod activations;
+pub(crate) mod aligned;
 mod call;
 pub mod dropout;
-pub(crate) mod lines;
 mod math;
 pub(crate) mod parallel;
 mod registry;

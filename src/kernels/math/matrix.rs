@@ -5,7 +5,7 @@ use multiversion::multiversion;
 
 #[cfg(target_arch = "x86_64")]
 use super::super::small_product;
-use crate::kernels::lines::Lines;
+use crate::kernels::aligned::Aligned;
 
 use super::{LANES, Real, add_scaled};
 
@@ -47,9 +47,9 @@ impl<'a, R: Real> Matrix<'a, R> {
 /// The transpose of `rows` x `columns`, row-major, and the length of its rows: as the second factor of a product it need
 /// not be packed again for each block of the first. Rows are longer than they need to be, so that a column does not fall
 /// on few places of the cache.
-pub fn transposed<R: Real>(data: &[R], rows: usize, columns: usize) -> (Lines<R>, usize) {
+pub fn transposed<R: Real>(data: &[R], rows: usize, columns: usize) -> (Aligned<R>, usize) {
     let row = rows.next_multiple_of(LANES) + LANES;
-    let mut out = Lines::zeroed(columns * row);
+    let mut out = Aligned::zeroed(columns * row);
     if rows == 0 {
         return (out, row);
     }

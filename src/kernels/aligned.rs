@@ -7,23 +7,23 @@ const LINE: usize = 64;
 
 /// Elements, the first of which begins a line of the cache: a vector that lies in two of them takes twice the time to load
 /// or to store, and memory as it is given begins anywhere.
-pub struct Lines<A> {
+pub struct Aligned<A> {
     /// With room to begin later.
     memory: Vec<A>,
     start: usize,
     len: usize,
 }
 
-impl<A: Copy + Default> Lines<A> {
+impl<A: Copy + Default> Aligned<A> {
     /// Elements that are 0. Pages of them that are not touched take no memory.
     pub fn zeroed(len: usize) -> Self {
         let memory = vec![A::default(); len + room::<A>()];
         let start = begin(&memory);
-        Lines { memory, start, len }
+        Aligned { memory, start, len }
     }
 }
 
-impl<A> Deref for Lines<A> {
+impl<A> Deref for Aligned<A> {
     type Target = [A];
 
     fn deref(&self) -> &[A] {
@@ -31,7 +31,7 @@ impl<A> Deref for Lines<A> {
     }
 }
 
-impl<A> DerefMut for Lines<A> {
+impl<A> DerefMut for Aligned<A> {
     fn deref_mut(&mut self) -> &mut [A] {
         &mut self.memory[self.start..][..self.len]
     }
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn memory_begins_with_a_line_and_keeps_what_it_holds() {
         for len in [0, 1, 15, 16, 17, 1000, 100_000] {
-            let (mut words, doubles) = (Lines::<u32>::zeroed(len), Lines::<f64>::zeroed(len));
+            let (mut words, doubles) = (Aligned::<u32>::zeroed(len), Aligned::<f64>::zeroed(len));
             assert!(begins_a_line(&words) && begins_a_line(&doubles));
             assert!(words.len() == len && words.iter().all(|&word| word == 0) && doubles.iter().all(|&x| x == 0.0));
             words.fill(7);
