@@ -56,7 +56,6 @@ impl Engine for CpuEngine {
         Vec::<u32>::new().try_reserve_exact(len).map_err(|_| {
             Error::Device(format!("no memory for buffer {name} of {:.1} MiB", len as f64 * 4.0 / 1_048_576.0))
         })?;
-        // Zeroed pages that are not touched take no memory.
         self.buffers.push(Aligned::zeroed(len.max(1)));
         Ok(BufferId(self.buffers.len() - 1))
     }
