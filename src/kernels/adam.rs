@@ -66,7 +66,7 @@ pub fn twin<R: Real>(p: &Params, gradient: &[R], parameter: &mut [R], first_mome
         let mut sum = vec![R::zero(); parameter.len()];
         for slice in 0..p.slices as usize {
             let from = &gradient[slice * p.stride as usize + chunk * CHUNK..][..sum.len()];
-            math::add_scaled(&mut sum, R::one(), from);
+            math::add_rows(from, &mut sum);
         }
         update_all((parameter, m, v), &sum, R::of(p.rate), R::of(p.correction));
     });

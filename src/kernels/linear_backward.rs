@@ -131,7 +131,7 @@ pub fn twin<R: Real>(p: &Params, dy: &[R], weight: &[R], x: &[R], dx: &mut [R], 
                 let product = aligned::scratch(&mut product, n * inner);
                 math::matmul(product, inner, false, R::of(p.gate_scale), dy, weight);
                 gate(x, product);
-                add_to(product, dx);
+                math::add_rows(product, dx);
             }
         }
     });
@@ -147,9 +147,4 @@ fn gate<R: Real>(x: &[R], gradient: &mut [R]) {
     for (value, &x) in gradient.iter_mut().zip(x) {
         *value = if x > R::zero() { *value } else { R::zero() };
     }
-}
-
-#[multiversion(targets = "simd")]
-fn add_to<R: Real>(product: &[R], dx: &mut [R]) {
-    math::add_scaled(dx, R::one(), product);
 }

@@ -218,13 +218,13 @@ pub fn transposes(from: Matrix<f32>) -> bool {
 #[target_feature(enable = "avx2")]
 pub unsafe fn transpose(from: Matrix<f32>, out: *mut f32, row: usize) {
     for i in (0..from.rows).step_by(8) {
-        for j in (0..from.columns).step_by(8) {
+        for j in (0..from.columns).step_by(4) {
             // SAFETY: as the caller promises; rows end with the matrix.
             unsafe {
-                let rows: [__m256; 8] = std::array::from_fn(|r| {
-                    _mm256_loadu_ps(from.data.as_ptr().add((i + r).min(from.rows - 1) * from.row + j))
-                });
-                for (c, column) in transposed_block(rows).into_iter().enumerate() {
+                let four = |r: usize| _mm_loadu_ps(from.data.as_ptr().add((i + r).min(from.rows - 1) * from.row + j));
+                // Put together as they are loaded, rows need to change places only within halves.
+                let rows: [__m256; 4] = std::array::from_fn(|r| _mm256_set_m128(four(r + 4), four(r)));
+                for (c, column) in columns(rows).into_iter().enumerate() {
                     _mm256_storeu_ps(out.add((j + c) * row + i), column);
                 }
             }
@@ -232,18 +232,15 @@ pub unsafe fn transpose(from: Matrix<f32>, out: *mut f32, row: usize) {
     }
 }
 
+/// The transposes of two blocks of 4 x 4, which lie in both halves.
 #[target_feature(enable = "avx2")]
-fn transposed_block(rows: [__m256; 8]) -> [__m256; 8] {
-    let pairs: [__m256; 8] = std::array::from_fn(|i| {
-        let (a, b) = (rows[i / 2 * 2], rows[i / 2 * 2 + 1]);
-        if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
-    });
-    let fours: [__m256; 8] = std::array::from_fn(|i| {
-        let (a, b) = (pairs[i / 4 * 4 + i % 4 / 2], pairs[i / 4 * 4 + i % 4 / 2 + 2]);
-        if i % 2 == 0 { _mm256_shuffle_ps::<0x44>(a, b) } else { _mm256_shuffle_ps::<0xee>(a, b) }
-    });
-    std::array::from_fn(|i| {
-        let (a, b) = (fours[i % 4], fours[i % 4 + 4]);
-        if i < 4 { _mm256_permute2f128_ps::<0x20>(a, b) } else { _mm256_permute2f128_ps::<0x31>(a, b) }
-    })
+fn columns([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+    let (first, second) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+    let (third, fourth) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+    [
+        _mm256_shuffle_ps::<0x44>(first, second),
+        _mm256_shuffle_ps::<0xee>(first, second),
+        _mm256_shuffle_ps::<0x44>(third, fourth),
+        _mm256_shuffle_ps::<0xee>(third, fourth),
+    ]
 }
