@@ -12,7 +12,6 @@ alike_*         correlation, over pairs of different examples and of one intenti
                 alike two sequences are: in length (-|ln(tokens) - ln(tokens)|), of an input and the label's own input, or
                 of an input and the label itself
 logit_*         mean logit of eq. 3 of the positives and of all others
-overlap         share of examples whose label has an item of its input
 """
 
 import argparse
@@ -23,7 +22,7 @@ from collections import defaultdict
 import numpy as np
 import torch
 
-from model import Config, Model, select, sequence_to_item, sequence_to_sequence
+from model import Config, Model, select, selection_rank, sequence_to_item, sequence_to_sequence
 from train import Data, batch_of, evaluate, keep_memory, negatives
 
 
@@ -72,14 +71,16 @@ def main():
     p.add_argument("--lambda", dest="lam", type=float, default=0.1)
     p.add_argument("--weight", type=float, default=1.0, help="of the seq2seq loss")
     p.add_argument("--dropout", type=float, default=0.5)
-    p.add_argument("--temperature", type=float, default=1.0, help="divides the logits of both losses")
-    p.add_argument("--label-dropout", type=float, default=None, help="of labels alone")
+    p.add_argument("--label-dropout", type=float, help="of labels; that of the inputs where it is not given")
     p.add_argument("--epochs", type=int, default=5)
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--probe", type=int, default=25)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--seed", type=int, default=1)
     args = p.parse_args()
+    if not 0 < args.lam <= 1:
+        p.error("--lambda is above 0, up to 1; --weight 0 leaves the seq2seq loss out")
+    label_dropout = args.dropout if args.label_dropout is None else args.label_dropout
     keep_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -106,21 +107,20 @@ def main():
             inputs, labels, targets = batch_of(data, order[at : at + 128], config)
             optimiser.zero_grad(set_to_none=True)
             phi = encode(inputs, False, args.dropout)
-            label = encode(labels, True, args.dropout if args.label_dropout is None else args.label_dropout)
+            label = encode(labels, True, label_dropout)
             h = model.item_embedding(targets)
-            s2i = sequence_to_item(phi / args.temperature, h)
-            s2s = sequence_to_sequence(phi / args.temperature, label)
+            s2i = sequence_to_item(phi, h)
+            s2s = sequence_to_sequence(phi, label)
             chosen, _ = select(s2s, args.lam)
             if step % args.probe == 0:
                 probes.append(probe(model, inputs, labels, phi, label, s2i, s2s, args.lam, h))
             (s2i.sum() + args.weight * chosen).backward()
             optimiser.step()
             sums["s2i"] += float(s2i.detach().mean())
-            sums["s2s_selected"] += float(chosen.detach()) / max(1, math.ceil(args.lam * s2s.numel() - 1e-9))
+            sums["s2s_selected"] += float(chosen.detach()) / selection_rank(args.lam, *s2s.shape)
             sums["s2s"] += float(s2s.detach().mean())
         line = {"epoch": epoch} | {"loss_" + k: round(v / (step + 1), 4) for k, v in sums.items()}
         line |= {k: round(sum(x[k] for x in probes) / len(probes), 4) for k in probes[0]}
-        encode(inputs, False, args.dropout)
         line["valid"] = evaluate(model, data, some, valid, 2, full=False)
         print(json.dumps(line), flush=True)
 
